@@ -1,0 +1,1 @@
+//! A strict simulator of EspoCRM 9.3.

@@ -1,0 +1,1 @@
+//! Simulator of Microsoft Graph: calendars, tasks and sign-in.

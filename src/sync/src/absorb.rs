@@ -1,0 +1,160 @@
+//! [`absorb`]: the link after what was planned has been tried.
+//!
+//! The base is rewritten from confirmed outcomes alone. A write whose answer was lost leaves the base as it was: the next
+//! look sees what became of it.
+
+use chrono::{DateTime, Duration, Utc};
+
+use crate::decide::SWINGS;
+use crate::{
+    Action, Agreed, Field, Item, Link, LinkState, Plan, Record, Replica, ReplicaRole, Role, Series, Side, Swing,
+    Values, Verdict, View, Writes,
+};
+
+/// What became of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The record was written; this is how it looks now.
+    Record(Box<Record>),
+    /// The item was written; this is how it looks now.
+    Item(Box<Item>),
+    /// The end was deleted, or was gone already.
+    Deleted,
+    /// The end has changed since it was seen (412, 409): look and decide again.
+    Stale,
+    /// The other system refused for good.
+    Refused(Refusal),
+    /// Sent, and no answer came: it may or may not have happened.
+    Unsure,
+}
+
+/// A refusal, in words that an administrator can act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status, 0 if none.
+    pub status: u16,
+    /// What was said, and the remedy.
+    pub sentence: String,
+}
+
+/// The link after the plan was tried. `outcomes` belong to the plan's steps in order; steps that were not reached have none.
+#[must_use]
+pub fn absorb(mut link: Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]) -> Link {
+    let now = view.now;
+    if let Some(record) = view.record.present() {
+        link.record_id = Some(record.id.clone());
+        link.record_modified = Some(record.modified);
+    }
+    if let Some(item) = view.item.present() {
+        note_item(&mut link, item);
+    }
+    for (field, agreed) in &plan.agreed {
+        link.base.insert(field.clone(), agreed.clone());
+    }
+    match &plan.verdict {
+        Verdict::Wait { gone, .. } if !matches!(link.state, LinkState::Deleting { gone: known, .. } if known == *gone) =>
+        {
+            link.state = LinkState::Deleting { gone: *gone, since: now };
+        }
+        Verdict::Bury(_) => link.state = LinkState::Tombstone { since: now },
+        Verdict::InStep | Verdict::Write
+            if view.record.present().is_some() && view.item.present().is_some() && !link.is_buried() =>
+        {
+            link.state = LinkState::Live;
+        }
+        _ => {}
+    }
+    for (step, outcome) in plan.steps.iter().zip(outcomes) {
+        apply(&mut link, &step.action, outcome, now);
+    }
+    prune(&mut link, now);
+    link.reconciled = Some(now);
+    link
+}
+
+fn apply(link: &mut Link, action: &Action, outcome: &Outcome, now: DateTime<Utc>) {
+    match (action, outcome) {
+        (Action::CreateItem { writes } | Action::UpdateItem { writes }, Outcome::Item(item)) => {
+            if matches!(action, Action::CreateItem { .. }) {
+                link.replicas.retain(|replica| replica.role == ReplicaRole::Attendee);
+                link.state = LinkState::Live;
+            }
+            note_item(link, item);
+            rebase(link, writes, Side::Outlook, &item.values);
+            swing(link, action, writes, now);
+        }
+        (Action::CreateRecord { writes, .. } | Action::UpdateRecord { writes }, Outcome::Record(record)) => {
+            link.record_id = Some(record.id.clone());
+            link.record_modified = Some(record.modified);
+            if matches!(action, Action::CreateRecord { .. }) {
+                link.state = LinkState::Live;
+            }
+            rebase(link, writes, Side::Espo, &record.values);
+            swing(link, action, writes, now);
+        }
+        (Action::DeleteItem | Action::DeleteRecord, Outcome::Deleted) => {
+            link.state = LinkState::Tombstone { since: now }
+        }
+        _ => {}
+    }
+}
+
+/// Takes over what an item says of itself: its id, its copies' common id, its version.
+fn note_item(link: &mut Link, item: &Item) {
+    if link.ical_uid.is_none() {
+        link.ical_uid.clone_from(&item.ical_uid);
+    }
+    if let Series::Occurrence { master, original_start } = &item.series {
+        link.occurrence = Some((master.clone(), *original_start));
+    }
+    link.outside = matches!(item.role, Role::Attendee { .. }) && link.owner == item.user;
+    match link.replicas.iter_mut().find(|replica| replica.user == item.user) {
+        Some(replica) => {
+            replica.item_id.clone_from(&item.id);
+            replica.etag.clone_from(&item.etag);
+            replica.list.clone_from(&item.list);
+        }
+        None => {
+            let role = if link.owner == item.user { ReplicaRole::Master } else { ReplicaRole::Attendee };
+            let (user, item_id) = (item.user.clone(), item.id.clone());
+            link.replicas.push(Replica { user, item_id, list: item.list.clone(), role, etag: item.etag.clone() });
+        }
+    }
+}
+
+/// The written pair becomes the base. What the target shows counts, not what was sent: a server may have its own form of it.
+fn rebase(link: &mut Link, writes: &Writes, target: Side, observed: &Values) {
+    for (field, write) in writes {
+        let shown = observed.get(field).unwrap_or(&write.value).clone();
+        let agreed = match target {
+            Side::Espo => Agreed { espo: shown, outlook: write.source.clone() },
+            Side::Outlook => Agreed { espo: write.source.clone(), outlook: shown },
+        };
+        link.base.insert(field.clone(), agreed);
+    }
+}
+
+/// Remembers updates, and freezes a field that has swung between the sides too often.
+fn swing(link: &mut Link, action: &Action, writes: &Writes, now: DateTime<Utc>) {
+    if !matches!(action, Action::UpdateItem { .. } | Action::UpdateRecord { .. }) {
+        return;
+    }
+    for field in writes.keys() {
+        link.swings.push(Swing { field: field.clone(), side: action.side(), at: now });
+        if turns(link, field) > SWINGS {
+            link.frozen.insert(field.clone(), now);
+        }
+    }
+}
+
+/// How often the written side of a field has changed within the hour.
+fn turns(link: &Link, field: &Field) -> usize {
+    let sides: Vec<Side> = link.swings.iter().filter(|swing| swing.field == *field).map(|swing| swing.side).collect();
+    sides.windows(2).filter(|pair| pair.first() != pair.last()).count()
+}
+
+fn prune(link: &mut Link, now: DateTime<Utc>) {
+    let hour = Duration::hours(1);
+    link.swings.retain(|swing| now - swing.at < hour);
+    link.frozen.retain(|_, since| now - *since < hour);
+}

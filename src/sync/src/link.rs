@@ -1,0 +1,165 @@
+//! The link: the pairing of one record with one logical item, and the base.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{Field, Kind, Side, Value};
+
+/// Where a link stands. Transitions are made by [`crate::absorb`] and by [`Link`]'s methods alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum LinkState {
+    /// The intent to create the missing end is stored; the request may or may not have arrived.
+    Creating {
+        /// The side on which something is being created.
+        side: Side,
+        /// When the intent was stored: nothing of ours is older.
+        since: DateTime<Utc>,
+    },
+    /// Both ends are there.
+    Live,
+    /// One end is gone; the other is deleted when the grace is over.
+    Deleting {
+        /// The side on which the end is gone.
+        gone: Side,
+        /// When that was first seen.
+        since: DateTime<Utc>,
+    },
+    /// Both ends are gone, or one is gone and the other is left alone: kept so that a late message resurrects nothing.
+    Tombstone {
+        /// Since when.
+        since: DateTime<Utc>,
+    },
+}
+
+impl LinkState {
+    /// The name in our API and database.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Creating { side: Side::Espo, .. } => "creating_record",
+            Self::Creating { side: Side::Outlook, .. } => "creating_item",
+            Self::Live => "live",
+            Self::Deleting { .. } => "deleting",
+            Self::Tombstone { .. } => "tombstone",
+        }
+    }
+}
+
+/// The last agreed value of a field, as each side shows it. Lossy pairs differ here by right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreed {
+    /// As EspoCRM shows it.
+    pub espo: Value,
+    /// As Outlook shows it.
+    pub outlook: Value,
+}
+
+impl Agreed {
+    /// The value on a side.
+    #[must_use]
+    pub const fn on(&self, side: Side) -> &Value {
+        match side {
+            Side::Espo => &self.espo,
+            Side::Outlook => &self.outlook,
+        }
+    }
+}
+
+/// The last agreed value of every synchronised field.
+pub type Base = BTreeMap<Field, Agreed>;
+
+/// Whose copy a replica is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicaRole {
+    /// The organizer's copy, the one that is written.
+    Master,
+    /// A copy that Exchange made for a bound attendee.
+    Attendee,
+    /// A copy that we made because attendees are not written.
+    Private,
+}
+
+/// One mailbox's copy of the linked item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    /// EspoCRM id of the bound user.
+    pub user: String,
+    /// Graph's id in that mailbox.
+    pub item_id: String,
+    /// To Do: the list.
+    pub list: Option<String>,
+    /// Whose copy.
+    pub role: ReplicaRole,
+    /// The etag last seen or written: a notification that names it is an echo.
+    pub etag: Option<String>,
+}
+
+/// A write to a field, remembered for an hour to notice that two parties fight over it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swing {
+    /// The field.
+    pub field: Field,
+    /// The side that was written.
+    pub side: Side,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// The pairing of one record with one logical item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Our id; it is the marker left on both ends.
+    pub id: String,
+    /// Kind of the record.
+    pub kind: Kind,
+    /// Where it stands.
+    pub state: LinkState,
+    /// EspoCRM id of the bound user whose mailbox holds the master copy.
+    pub owner: String,
+    /// Id of the record, once known.
+    pub record_id: Option<String>,
+    /// The copies of the item; the master first. Empty while the item is being created.
+    pub replicas: Vec<Replica>,
+    /// The same for all copies of one event.
+    pub ical_uid: Option<String>,
+    /// The series and the original start, for an occurrence: the key under which it is found again.
+    pub occurrence: Option<(String, Option<DateTime<Utc>>)>,
+    /// True when the event is organised outside: content comes from Outlook only.
+    pub outside: bool,
+    /// The last agreed values.
+    pub base: Base,
+    /// Equal for two unlinked ends that should be matched; see [`crate::fingerprint`].
+    pub fingerprint: String,
+    /// `modifiedAt` of the record when it was last seen or written.
+    pub record_modified: Option<DateTime<Utc>>,
+    /// When the last reconciliation began: an earlier change has nothing to tell.
+    pub reconciled: Option<DateTime<Utc>>,
+    /// Writes of the last hour.
+    pub swings: Vec<Swing>,
+    /// Fields that two parties fight over, left alone since then.
+    pub frozen: BTreeMap<Field, DateTime<Utc>>,
+}
+
+impl Link {
+    /// The organizer's copy.
+    #[must_use]
+    pub fn master(&self) -> Option<&Replica> {
+        self.replicas.iter().find(|replica| replica.role == ReplicaRole::Master).or_else(|| self.replicas.first())
+    }
+
+    /// The copy in a user's mailbox.
+    #[must_use]
+    pub fn replica_of(&self, user: &str) -> Option<&Replica> {
+        self.replicas.iter().find(|replica| replica.user == user)
+    }
+
+    /// True when a late message must not bring anything back.
+    #[must_use]
+    pub const fn is_buried(&self) -> bool {
+        matches!(self.state, LinkState::Tombstone { .. })
+    }
+}

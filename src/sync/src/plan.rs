@@ -1,0 +1,351 @@
+//! The plan: what is to be done, and for everything that is not, why.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{Base, Field, Kind, Priority, Side, Value};
+
+/// What was decided about a pair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The outcome in one word.
+    pub verdict: Verdict,
+    /// Writes, in order.
+    pub steps: Vec<Step>,
+    /// Values on which both ends agree without a write: the base takes them over.
+    pub agreed: Base,
+    /// What was considered and left undone.
+    pub notes: Vec<Reason>,
+}
+
+impl Plan {
+    /// A plan without writes.
+    #[must_use]
+    pub fn nothing(verdict: Verdict) -> Self {
+        Self { verdict, steps: Vec::new(), agreed: Base::new(), notes: Vec::new() }
+    }
+
+    /// A plan of one write.
+    #[must_use]
+    pub fn one(action: Action, reason: Reason) -> Self {
+        Self { steps: vec![Step { action, reason }], ..Self::nothing(Verdict::Write) }
+    }
+
+    /// True when nothing has to be written or waited for.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        self.steps.is_empty() && matches!(self.verdict, Verdict::InStep | Verdict::LeaveAlone(_))
+    }
+}
+
+/// The outcome in one word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", content = "reason", rename_all = "snake_case")]
+pub enum Verdict {
+    /// Both ends are as they should be.
+    InStep,
+    /// There is something to write.
+    Write,
+    /// Not ours to touch.
+    LeaveAlone(Reason),
+    /// One end is gone: look again at that time.
+    Wait {
+        /// The side on which the end is gone.
+        gone: Side,
+        /// When to look again.
+        until: DateTime<Utc>,
+    },
+    /// An administrator is to decide.
+    Hold(Reason),
+    /// Nothing is left to keep in step.
+    Bury(Reason),
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What to do.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// A write. Ids and versions are those of the ends that were seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Action {
+    /// Create the item in the owner's mailbox.
+    CreateItem {
+        /// Its fields.
+        writes: Writes,
+    },
+    /// Change the item.
+    UpdateItem {
+        /// The fields to change, no others.
+        writes: Writes,
+    },
+    /// Delete the item.
+    DeleteItem,
+    /// Create the record, assigned to the owner.
+    CreateRecord {
+        /// What it becomes.
+        kind: Kind,
+        /// Its fields.
+        writes: Writes,
+    },
+    /// Change the record.
+    UpdateRecord {
+        /// The fields to change, no others.
+        writes: Writes,
+    },
+    /// Delete the record.
+    DeleteRecord,
+}
+
+impl Action {
+    /// The side that it writes to.
+    #[must_use]
+    pub const fn side(&self) -> Side {
+        match self {
+            Self::CreateItem { .. } | Self::UpdateItem { .. } | Self::DeleteItem => Side::Outlook,
+            Self::CreateRecord { .. } | Self::UpdateRecord { .. } | Self::DeleteRecord => Side::Espo,
+        }
+    }
+
+    /// The fields that it writes.
+    #[must_use]
+    pub const fn writes(&self) -> Option<&Writes> {
+        match self {
+            Self::CreateItem { writes }
+            | Self::UpdateItem { writes }
+            | Self::CreateRecord { writes, .. }
+            | Self::UpdateRecord { writes } => Some(writes),
+            Self::DeleteItem | Self::DeleteRecord => None,
+        }
+    }
+}
+
+/// Fields to write.
+pub type Writes = BTreeMap<Field, Write>;
+
+/// One field to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    /// The value, as the written side holds it.
+    pub value: Value,
+    /// The value as the other side has it: the base remembers the pair.
+    pub source: Value,
+    /// What stands there now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<Value>,
+    /// The value that lost a conflict, kept in history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Value>,
+}
+
+/// Why something is done or left undone. Displayed as a sentence on the record's page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum Reason {
+    /// A new record.
+    NewRecord,
+    /// A new item.
+    NewItem,
+    /// Fields changed on one side.
+    Changed {
+        /// Where.
+        side: Side,
+        /// Which.
+        fields: Vec<Field>,
+    },
+    /// Both sides changed a field to different values.
+    Conflict {
+        /// Which field.
+        field: Field,
+        /// Who won.
+        winner: Side,
+        /// By which rule.
+        priority: Priority,
+    },
+    /// Changed on a side from which nothing is taken.
+    DirectionOff {
+        /// Which field; none for the whole pair.
+        field: Option<Field>,
+        /// The side that is not written.
+        to: Side,
+    },
+    /// The user has no active binding.
+    NotBound,
+    /// Switched off for this record.
+    SwitchedOff,
+    /// It starts before the binding's start date.
+    BeforeStartDate {
+        /// The binding's start date.
+        start_date: NaiveDate,
+    },
+    /// It ends before it starts; Outlook refuses such an event.
+    EndsBeforeItStarts,
+    /// Private in Outlook.
+    Private,
+    /// The text of a private event is never written.
+    BusyBlock {
+        /// The field.
+        field: Field,
+    },
+    /// A copy of a meeting whose organizer is bound: the organizer's copy counts.
+    CopyOfBoundOrganizer {
+        /// Who organises it.
+        organizer: String,
+    },
+    /// Organised outside: content comes from Outlook only.
+    OrganizedOutside,
+    /// A series as such is no record; its occurrences are.
+    SeriesMaster,
+    /// An occurrence beyond the horizon, or before the start.
+    BeyondHorizon,
+    /// Cancelled before it was ever synchronised.
+    AlreadyCancelled,
+    /// Both ends were gone, or parted for good.
+    Buried,
+    /// Gone on one side.
+    Deleted {
+        /// Where.
+        side: Side,
+    },
+    /// Gone on one side, edited on the other: the edit won.
+    EditBeatsDelete {
+        /// Where it is gone.
+        gone: Side,
+    },
+    /// A meeting that is not held is cancelled in Outlook by rule.
+    NotHeld,
+    /// Cancelled by its organizer.
+    Cancelled,
+    /// Too many deletions at once.
+    MassDeletion {
+        /// How many wait.
+        waiting: u64,
+    },
+    /// Two parties write a field back and forth.
+    Frozen {
+        /// The field.
+        field: Field,
+    },
+    /// A field cannot be read on a side.
+    CannotRead {
+        /// The field.
+        field: Field,
+        /// The side.
+        side: Side,
+    },
+    /// One end could not be looked at.
+    CannotSee {
+        /// The side.
+        side: Side,
+    },
+    /// An answer can only be given from the participant's own mailbox.
+    AnswerNeedsOwnMailbox {
+        /// Whose answer.
+        address: String,
+    },
+    /// Attendees are not written: by rule, or because the event is over.
+    AttendeesLeftOut {
+        /// True when it is over.
+        past: bool,
+    },
+    /// Participants without an address stay in EspoCRM.
+    WithoutAddress {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// A write was refused.
+    Refused {
+        /// What the other system said, and what to do.
+        sentence: String,
+    },
+}
+
+const fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::Espo => "EspoCRM",
+        Side::Outlook => "Outlook",
+    }
+}
+
+fn list(fields: &[Field]) -> String {
+    fields.iter().map(Field::as_str).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NewRecord => f.write_str("A new record in EspoCRM: its event or task is created in Outlook."),
+            Self::NewItem => f.write_str("A new item in Outlook: its record is created in EspoCRM."),
+            Self::Changed { side, fields } => write!(f, "Changed in {}: {}.", side_name(*side), list(fields)),
+            Self::Conflict { field, winner, priority } => write!(
+                f,
+                "Both sides changed {field}; {} won by priority {}.",
+                side_name(*winner),
+                match priority {
+                    Priority::Espo => "espo",
+                    Priority::Outlook => "outlook",
+                    Priority::Newest => "newest",
+                }
+            ),
+            Self::DirectionOff { field: Some(field), to } => {
+                write!(f, "{field} changed, but the direction does not allow writing to {}.", side_name(*to))
+            }
+            Self::DirectionOff { field: None, to } => {
+                write!(f, "The direction does not allow writing to {}.", side_name(*to))
+            }
+            Self::NotBound => f.write_str("The assigned user has no active binding to a mailbox."),
+            Self::SwitchedOff => f.write_str("Synchronisation is switched off for this record."),
+            Self::BeforeStartDate { start_date } => {
+                write!(f, "It starts before {start_date}, the start date of the binding.")
+            }
+            Self::EndsBeforeItStarts => f.write_str("It ends before it starts; correct the dates in EspoCRM."),
+            Self::Private => {
+                f.write_str("It is private in Outlook; choose `busy` or `full` for private events to copy it.")
+            }
+            Self::BusyBlock { field } => write!(f, "{field} of a busy block is not written to the private event."),
+            Self::CopyOfBoundOrganizer { organizer } => {
+                write!(f, "This is a copy of a meeting of {organizer}, who is bound: the organizer's copy counts.")
+            }
+            Self::OrganizedOutside => {
+                f.write_str("The event is organised outside: its content comes from Outlook only.")
+            }
+            Self::SeriesMaster => {
+                f.write_str("A series is no record itself; each occurrence inside the horizon is one.")
+            }
+            Self::BeyondHorizon => f.write_str("The occurrence lies outside the horizon."),
+            Self::AlreadyCancelled => f.write_str("The event was cancelled before it was ever synchronised."),
+            Self::Buried => f.write_str("The pair was deleted or parted; a late message does not bring it back."),
+            Self::Deleted { side } => write!(f, "Deleted in {}.", side_name(*side)),
+            Self::EditBeatsDelete { gone } => {
+                write!(f, "Deleted in {}, but edited on the other side since: the edit won.", side_name(*gone))
+            }
+            Self::NotHeld => f.write_str("The meeting is not held, and the rule says to cancel it in Outlook."),
+            Self::Cancelled => f.write_str("The organizer cancelled the event."),
+            Self::MassDeletion { waiting } => {
+                write!(f, "{waiting} deletions wait for this user; an administrator has to confirm the hold.")
+            }
+            Self::Frozen { field } => {
+                write!(f, "{field} was written back and forth more than three times within an hour; it is left alone.")
+            }
+            Self::CannotRead { field, side } => write!(f, "{field} cannot be read in {}.", side_name(*side)),
+            Self::CannotSee { side } => write!(f, "{} could not be read; the pair is left as it is.", side_name(*side)),
+            Self::AnswerNeedsOwnMailbox { address } => {
+                write!(f, "The answer of {address} can only be given from that mailbox, which is not bound.")
+            }
+            Self::AttendeesLeftOut { past: true } => {
+                f.write_str("The event is over: no attendees are written, nobody gets mail.")
+            }
+            Self::AttendeesLeftOut { past: false } => f.write_str("Attendees are not written to Outlook by rule."),
+            Self::WithoutAddress { names } => write!(f, "No e-mail address, so not in Outlook: {}.", names.join(", ")),
+            Self::Refused { sentence } => f.write_str(sentence),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Rows as the database has them: one file a table, nothing but columns.
+//!
+//! Column types are the ones that SQLite, PostgreSQL and MySQL share: moments are milliseconds since 1970 in UTC (exact and
+//! ordered everywhere), JSON is text, states are words. What the words mean is said by the `store` package.
+
+pub mod bindings;
+pub mod cursors;
+pub mod espo_webhooks;
+pub mod history;
+pub mod holds;
+pub mod jobs;
+pub mod leases;
+pub mod links;
+pub mod messages;
+pub mod replicas;
+pub mod roles;
+pub mod rules;
+pub mod settings;
+pub mod sign_ins;
+pub mod subscriptions;
+pub mod switches;
+pub mod tokens;

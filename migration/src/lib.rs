@@ -1,0 +1,21 @@
+//! The history of the schema, forward only in production; `down` is for development.
+//!
+//! Each migration runs in a transaction of its own. MySQL commits every DDL statement by itself, so there a migration that
+//! was cut short leaves tables behind, and `IF NOT EXISTS` lets it be run again.
+
+pub use sea_orm_migration::prelude::MigratorTrait;
+use sea_orm_migration::prelude::*;
+
+mod columns;
+mod m20261122_000001_initial;
+
+/// Applies and reverts the migrations.
+#[derive(Debug, Clone, Copy)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261122_000001_initial::Migration)]
+    }
+}

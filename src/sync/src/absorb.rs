@@ -3,12 +3,14 @@
 //! The base is rewritten from confirmed outcomes alone. A write whose answer was lost leaves the base as it was: the next
 //! look sees what became of it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Duration, Utc};
 
 use crate::decide::SWINGS;
 use crate::{
-    Action, Agreed, Field, Item, Link, LinkState, Plan, Record, Replica, ReplicaRole, Role, Series, Side, Swing,
-    Values, Verdict, View, Writes,
+    Action, Agreed, Field, Item, Link, LinkState, Plan, Record, Replica, ReplicaRole, Role, Series, Side, Swing, Value,
+    Verdict, View, Write, Writes,
 };
 
 /// What became of one step.
@@ -67,6 +69,7 @@ pub fn absorb(mut link: Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]
     for (step, outcome) in plan.steps.iter().zip(outcomes) {
         apply(&mut link, &step.action, outcome, now);
     }
+    rebase(&mut link, plan, outcomes);
     prune(&mut link, now);
     link.reconciled = Some(now);
     link
@@ -76,20 +79,21 @@ fn apply(link: &mut Link, action: &Action, outcome: &Outcome, now: DateTime<Utc>
     match (action, outcome) {
         (Action::CreateItem { writes } | Action::UpdateItem { writes }, Outcome::Item(item)) => {
             if matches!(action, Action::CreateItem { .. }) {
+                // A new end owes nothing to what was agreed with the one before it.
+                link.base.clear();
                 link.replicas.retain(|replica| replica.role == ReplicaRole::Attendee);
                 link.state = LinkState::Live;
             }
             note_item(link, item);
-            rebase(link, writes, Side::Outlook, &item.values);
             swing(link, action, writes, now);
         }
         (Action::CreateRecord { writes, .. } | Action::UpdateRecord { writes }, Outcome::Record(record)) => {
             link.record_id = Some(record.id.clone());
             link.record_modified = Some(record.modified);
             if matches!(action, Action::CreateRecord { .. }) {
+                link.base.clear();
                 link.state = LinkState::Live;
             }
-            rebase(link, writes, Side::Espo, &record.values);
             swing(link, action, writes, now);
         }
         (Action::DeleteItem | Action::DeleteRecord, Outcome::Deleted) => {
@@ -123,14 +127,33 @@ fn note_item(link: &mut Link, item: &Item) {
 }
 
 /// The written pair becomes the base. What the target shows counts, not what was sent: a server may have its own form of it.
-fn rebase(link: &mut Link, writes: &Writes, target: Side, observed: &Values) {
-    for (field, write) in writes {
-        let shown = observed.get(field).unwrap_or(&write.value).clone();
-        let agreed = match target {
-            Side::Espo => Agreed { espo: shown, outlook: write.source.clone() },
-            Side::Outlook => Agreed { espo: write.source.clone(), outlook: shown },
+/// A field that was to be written on both sides (participants) moves only when both writes are confirmed.
+fn rebase(link: &mut Link, plan: &Plan, outcomes: &[Outcome]) {
+    let mut shown: BTreeMap<&Field, Vec<(Side, Value, &Write)>> = BTreeMap::new();
+    for (step, outcome) in plan.steps.iter().zip(outcomes) {
+        let values = match outcome {
+            Outcome::Record(record) => &record.values,
+            Outcome::Item(item) => &item.values,
+            _ => continue,
         };
-        link.base.insert(field.clone(), agreed);
+        for (field, write) in step.action.writes().into_iter().flatten() {
+            let value = values.get(field).unwrap_or(&write.value).clone();
+            shown.entry(field).or_default().push((step.action.side(), value, write));
+        }
+    }
+    for (field, written) in shown {
+        let planned =
+            plan.steps.iter().filter(|step| step.action.writes().is_some_and(|writes| writes.contains_key(field)));
+        if planned.count() != written.len() {
+            continue;
+        }
+        let on = |side: Side| {
+            let own = written.iter().find(|(target, ..)| *target == side).map(|(_, value, _)| value.clone());
+            own.or_else(|| written.first().map(|(_, _, write)| write.source.clone()))
+        };
+        if let (Some(espo), Some(outlook)) = (on(Side::Espo), on(Side::Outlook)) {
+            link.base.insert(field.clone(), Agreed { espo, outlook });
+        }
     }
 }
 

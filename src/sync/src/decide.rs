@@ -10,7 +10,7 @@ use chrono_tz::Tz;
 
 use crate::merge::Terms;
 use crate::{
-    Action, Agreed, Attendees, Base, Cancelled, Direction, Field, Item, Link, LinkState, NotHeld, Plan, Priority,
+    Action, Attendees, Base, Cancelled, Direction, Field, Item, Link, LinkState, NotHeld, Plan, Priority,
     PrivateEvents, Projection, Reason, Record, Role, Rules, Seen, Series, Side, Status, Step, Value, Values, Verdict,
     Write, Writes, merge_field, project, text,
 };
@@ -272,8 +272,8 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
             continue;
         }
         plan.notes.append(&mut merged.notes);
-        if merged.rebase {
-            plan.agreed.insert(field.clone(), Agreed { espo: espo.clone(), outlook: outlook.clone() });
+        if let Some(agreed) = merged.rebase.take() {
+            plan.agreed.insert(field.clone(), agreed);
         }
         let lost = merged.lost;
         let lost_on = |side: Side| lost.as_ref().filter(|(loser, _)| *loser == side).map(|(_, value)| value.clone());

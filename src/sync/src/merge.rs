@@ -15,8 +15,8 @@ pub struct Merged {
     pub to_outlook: Option<Value>,
     /// The value that lost a conflict, and the side that had it.
     pub lost: Option<(Side, Value)>,
-    /// Both ends agree although the base says otherwise: the base takes the pair over.
-    pub rebase: bool,
+    /// Both ends agree although the base says otherwise: the base takes this pair over.
+    pub rebase: Option<Agreed>,
     /// What was left undone, or how a conflict went.
     pub notes: Vec<Reason>,
 }
@@ -72,8 +72,9 @@ pub fn merge_field(field: &Field, base: Option<&Agreed>, espo: &Value, outlook: 
     if !espo_changed && !outlook_changed {
         return Merged::default();
     }
+    let as_they_are = || Some(Agreed { espo: espo.clone(), outlook: outlook.clone() });
     if agree(terms.kind, field, espo, outlook, terms.projection) {
-        return Merged { rebase: true, ..Merged::default() };
+        return Merged { rebase: as_they_are(), ..Merged::default() };
     }
     let winner = match (espo_changed, outlook_changed) {
         (true, false) => Side::Espo,
@@ -97,7 +98,7 @@ pub fn merge_field(field: &Field, base: Option<&Agreed>, espo: &Value, outlook: 
     let value = project(terms.kind, field, source, target, terms.projection);
     if value == *loser {
         // Nothing would change: a PUT with equal values still bumps EspoCRM's modifiedAt and fires webhooks.
-        return Merged { rebase: true, ..merged };
+        return Merged { rebase: as_they_are(), ..merged };
     }
     match target {
         Side::Espo => merged.to_espo = Some(value),
@@ -116,9 +117,6 @@ fn merge_people(base: Option<&Agreed>, espo: &People, outlook: &People, terms: &
     };
     if base.is_some() && base_espo == espo && base_outlook == outlook {
         return Merged::default();
-    }
-    if espo == outlook {
-        return Merged { rebase: true, ..Merged::default() };
     }
     let mut merged = Merged::default();
     let (mut for_espo, mut for_outlook) = (People::default(), People::default());
@@ -144,10 +142,22 @@ fn merge_people(base: Option<&Agreed>, espo: &People, outlook: &People, terms: &
     if !for_outlook.same_addresses(outlook) {
         merged.to_outlook = Some(Value::People(for_outlook));
     }
-    if merged.to_espo.is_none() && merged.to_outlook.is_none() && merged.notes.is_empty() {
-        merged.rebase = true;
+    let unsent = |note: &Reason| matches!(note, Reason::AnswerNeedsOwnMailbox { .. });
+    if merged.to_espo.is_none() && merged.to_outlook.is_none() && merged.notes.iter().all(unsent) {
+        let agreed =
+            Agreed { espo: Value::People(as_answered(espo, outlook)), outlook: Value::People(outlook.clone()) };
+        merged.rebase = (base != Some(&agreed)).then_some(agreed);
     }
     merged
+}
+
+/// Who takes part is agreed; an answer that could not be sent stays a difference.
+fn as_answered(espo: &People, outlook: &People) -> People {
+    let answered = |(address, person): (&String, &Person)| {
+        let answer = outlook.0.get(address).map_or(person.answer, |known| known.answer);
+        (address.clone(), Person { answer, ..person.clone() })
+    };
+    People(espo.0.iter().map(answered).collect())
 }
 
 /// One address, as both sides and the base have it.
@@ -191,7 +201,12 @@ impl One<'_> {
                 }
                 match winner {
                     // Answers are not written through the organizer's copy: who is new there has not answered.
-                    Side::Espo => (espo.cloned(), espo.map(|person| Person { answer: Answer::None, ..person.clone() })),
+                    Side::Espo => {
+                        if espo.is_some_and(|person| person.answer != Answer::None) {
+                            merged.notes.push(Reason::AnswerNeedsOwnMailbox { address: address.to_owned() });
+                        }
+                        (espo.cloned(), espo.map(|person| Person { answer: Answer::None, ..person.clone() }))
+                    }
                     Side::Outlook => (outlook.cloned(), outlook.cloned()),
                 }
             }

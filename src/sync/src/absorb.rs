@@ -9,8 +9,8 @@ use chrono::{DateTime, Duration, Utc};
 
 use crate::decide::SWINGS;
 use crate::{
-    Action, Agreed, Field, Item, Link, LinkState, Plan, Record, Replica, ReplicaRole, Role, Series, Side, Swing, Value,
-    Verdict, View, Write, Writes,
+    Action, Agreed, Field, Item, Link, LinkState, Plan, Record, Replica, ReplicaRole, Role, Seen, Series, Side, Swing,
+    Value, Verdict, View, Write, Writes,
 };
 
 /// What became of one step.
@@ -71,8 +71,24 @@ pub fn absorb(mut link: Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]
     }
     rebase(&mut link, plan, outcomes);
     prune(&mut link, now);
-    link.reconciled = Some(now);
+    if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Stale | Outcome::Unsure)) {
+        note_read(&mut link, view);
+    }
     link
+}
+
+/// From now on hints that are older than this look have nothing to tell.
+fn note_read(link: &mut Link, view: &View<'_>) {
+    let (record, item) = (*view.record != Seen::Unknown, *view.item != Seen::Unknown);
+    if record {
+        link.record_read = Some(view.now);
+    }
+    if item {
+        link.item_read = Some(view.now);
+    }
+    if record && item {
+        link.reconciled = Some(view.now);
+    }
 }
 
 fn apply(link: &mut Link, action: &Action, outcome: &Outcome, now: DateTime<Utc>) {

@@ -136,7 +136,11 @@ pub struct Link {
     pub fingerprint: String,
     /// `modifiedAt` of the record when it was last seen or written.
     pub record_modified: Option<DateTime<Utc>>,
-    /// When the last reconciliation began: an earlier change has nothing to tell.
+    /// When the last look at the record began: an earlier hint at it has nothing to tell.
+    pub record_read: Option<DateTime<Utc>>,
+    /// When the last look at the item began.
+    pub item_read: Option<DateTime<Utc>>,
+    /// When the last look at both ends began.
     pub reconciled: Option<DateTime<Utc>>,
     /// Writes of the last hour.
     pub swings: Vec<Swing>,
@@ -145,6 +149,37 @@ pub struct Link {
 }
 
 impl Link {
+    /// A link that stands for the intent to create the end that is missing on `side`.
+    #[must_use]
+    pub const fn intent(
+        id: String,
+        kind: Kind,
+        owner: String,
+        side: Side,
+        fingerprint: String,
+        since: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            id,
+            kind,
+            state: LinkState::Creating { side, since },
+            owner,
+            record_id: None,
+            replicas: Vec::new(),
+            ical_uid: None,
+            occurrence: None,
+            outside: false,
+            base: Base::new(),
+            fingerprint,
+            record_modified: None,
+            record_read: None,
+            item_read: None,
+            reconciled: None,
+            swings: Vec::new(),
+            frozen: BTreeMap::new(),
+        }
+    }
+
     /// The organizer's copy.
     #[must_use]
     pub fn master(&self) -> Option<&Replica> {

@@ -6,9 +6,9 @@ use chrono::{DateTime, Duration, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
 use proptest::prelude::*;
 use sync::{
-    Action, Agreed, Answer, Base, Deletions, Direction, Field, Item, Kind, KindRules, Link, LinkState, NotHeld,
-    Outcome, Owner, People, Person, Plan, Priority, Projection, Reason, Record, Role, Rules, Seen, Series, Side,
-    Status, Value, Values, View, When, absorb, agree, decide, project,
+    Action, Agreed, Answer, Deletions, Direction, Field, Item, Kind, KindRules, Link, NotHeld, Outcome, Owner, People,
+    Person, Plan, Priority, Projection, Reason, Record, Role, Rules, Seen, Series, Side, Status, Value, Values, View,
+    When, absorb, agree, decide, project,
 };
 
 pub const FUTURE: i64 = 1_800_000_000;
@@ -159,23 +159,8 @@ impl World {
     }
 
     fn new_link(&self) -> Link {
-        Link {
-            id: "l1".into(),
-            kind: Kind::Meeting,
-            state: LinkState::Creating { side: Side::Outlook, since: self.now },
-            owner: "anna".into(),
-            record_id: self.record.as_ref().map(|record| record.id.clone()),
-            replicas: vec![],
-            ical_uid: None,
-            occurrence: None,
-            outside: false,
-            base: Base::new(),
-            fingerprint: String::new(),
-            record_modified: None,
-            reconciled: None,
-            swings: vec![],
-            frozen: std::collections::BTreeMap::default(),
-        }
+        let link = Link::intent("l1".into(), Kind::Meeting, "anna".into(), Side::Outlook, String::new(), self.now);
+        Link { record_id: self.record.as_ref().map(|record| record.id.clone()), ..link }
     }
 
     fn execute(&mut self, action: &Action) -> Outcome {

@@ -1,0 +1,1 @@
+//! HTTP: receivers, sign-in, admin API, probes.

@@ -1,0 +1,155 @@
+//! Who is asking: the API key, its HMAC form, or an administrator (who may act as a user).
+//!
+//! Facts (EspoCRM 9.3): `X-Api-Key`; or `X-Hmac-Authorization: base64(key ":" hex(HMAC-SHA256(secret, METHOD " /" path)))` over
+//! the path below `/api/v1` without the query; `X-Another-User` is honoured for administrators only. More than ten failed
+//! logins within 60 s lock the address out.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, TimeDelta, Utc};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::Sha256;
+use tokio::sync::MutexGuard;
+
+use crate::{Error, Result};
+
+/// With the five of the key and the three of the administrator we stay below EspoCRM's ten.
+pub(crate) const KEY_ATTEMPTS: usize = 5;
+pub(crate) const ADMIN_ATTEMPTS: usize = 3;
+const WINDOW: TimeDelta = TimeDelta::seconds(60);
+
+/// As whom a request goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Identity<'a> {
+    Key,
+    Admin,
+    AdminAs(&'a str),
+}
+
+impl Identity<'_> {
+    pub(crate) const fn credential(self) -> &'static str {
+        match self {
+            Self::Key => "API key",
+            Self::Admin | Self::AdminAs(_) => "administrator account",
+        }
+    }
+}
+
+/// The value of `X-Hmac-Authorization`.
+pub(crate) fn hmac_header(key: &SecretString, secret: &SecretString, method: &str, path: &str) -> Result<String> {
+    let mut mac = <Hmac<Sha256>>::new_from_slice(secret.expose_secret().as_bytes())
+        .map_err(|_| Error::Settings("the secret key cannot be used for HMAC".to_owned()))?;
+    mac.update(format!("{method} /{path}").as_bytes());
+    let digest = hex::encode(mac.finalize().into_bytes());
+    Ok(STANDARD.encode(format!("{}:{digest}", key.expose_secret())))
+}
+
+/// The value of `Authorization`.
+pub(crate) fn basic_header(name: &str, password: &SecretString) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{name}:{}", password.expose_secret())))
+}
+
+/// Keeps a refused credential from being hammered. Until a credential has been accepted, and again after it was refused,
+/// requests go one at a time, and no more once the limit of refusals within a minute is reached.
+pub(crate) struct Gate {
+    limit: usize,
+    state: Mutex<State>,
+    probe: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    accepted: bool,
+    refusals: VecDeque<DateTime<Utc>>,
+}
+
+/// The permission to send; while a credential is unproven it excludes the others.
+pub(crate) struct Pass<'a>(#[expect(dead_code, reason = "held for its lock")] Option<MutexGuard<'a, ()>>);
+
+impl Gate {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, state: Mutex::default(), probe: tokio::sync::Mutex::new(()) }
+    }
+
+    pub(crate) async fn enter(&self, now: impl Fn() -> DateTime<Utc>) -> std::result::Result<Pass<'_>, Duration> {
+        if self.is_accepted() {
+            return Ok(Pass(None));
+        }
+        let guard = self.probe.lock().await;
+        if self.is_accepted() {
+            return Ok(Pass(None));
+        }
+        self.check(now()).map(|()| Pass(Some(guard)))
+    }
+
+    pub(crate) fn refused(&self, at: DateTime<Utc>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.accepted = false;
+        state.refusals.push_back(at);
+    }
+
+    pub(crate) fn accepted(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).accepted = true;
+    }
+
+    fn is_accepted(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).accepted
+    }
+
+    fn check(&self, now: DateTime<Utc>) -> std::result::Result<(), Duration> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.refusals.retain(|at| now - *at < WINDOW);
+        match state.refusals.front() {
+            Some(oldest) if state.refusals.len() >= self.limit => {
+                Err((*oldest + WINDOW - now).to_std().unwrap_or_default())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_795_000_000 + second, 0).expect("a moment")
+    }
+
+    #[tokio::test]
+    async fn a_refused_key_is_tried_five_times_a_minute_and_then_again() {
+        let gate = Gate::new(KEY_ATTEMPTS);
+        for second in 0..5 {
+            assert!(gate.enter(|| at(second)).await.is_ok());
+            gate.refused(at(second));
+        }
+        assert_eq!(gate.enter(|| at(10)).await.err(), Some(Duration::from_secs(50)));
+        assert!(gate.enter(|| at(60)).await.is_ok(), "the oldest refusal has left the window");
+    }
+
+    #[tokio::test]
+    async fn an_accepted_key_goes_without_limit_until_it_is_refused() {
+        let gate = Gate::new(1);
+        gate.accepted();
+        let first = gate.enter(|| at(0)).await;
+        let second = gate.enter(|| at(0)).await;
+        assert!(first.is_ok() && second.is_ok(), "both at once");
+        gate.refused(at(0));
+        assert!(gate.enter(|| at(1)).await.is_err());
+    }
+
+    #[test]
+    fn the_hmac_header_is_the_one_of_the_documentation() {
+        let header = hmac_header(&"key".into(), &"secret".into(), "GET", "Meeting").expect("a header");
+        let text = String::from_utf8(STANDARD.decode(header).expect("base64")).expect("text");
+        // printf 'GET /Meeting' | openssl dgst -sha256 -hmac secret
+        assert_eq!(text, format!("key:{EXPECTED}"));
+    }
+
+    const EXPECTED: &str = "3ac34b74143d40a51ed46c499d6c03176fce06d406b95f7bbbf3012c37322c4e";
+}

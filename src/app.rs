@@ -1,23 +1,27 @@
 //! The composition root: configuration in, [`App`] out. The only place that knows every module.
 
 pub mod connections;
+pub mod provision;
+mod serve;
+pub mod settings;
 pub mod tokens;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret as _, SecretString};
-use store::Store;
+use store::{Store, StoreError};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::connections::{Connections, EspoConnection};
+pub use self::connections::{ConnectionError, Connections, EspoConnection, Microsoft};
+pub use self::serve::{Role, ServeError, serve};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::id::Ids;
 use crate::queue::Queue;
-use crate::vault::Vault;
+use crate::vault::{Vault, VaultError};
 
 /// Everything that a part of the process may need. Cheap to clone.
 #[derive(Clone)]
@@ -34,10 +38,109 @@ struct Inner {
     tracker: TaskTracker,
     connections: Connections,
     metrics: PrometheusHandle,
-    admin_token: SecretString,
+    admin_token: AdminToken,
+    schedule_wake: Notify,
+    runtime: tokio::runtime::Handle,
+}
+
+/// The token of the admin API, and whether it was made just now.
+struct AdminToken {
+    token: SecretString,
+    is_new: bool,
+}
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database cannot be used.
+    #[error("the database cannot be used; check database.url")]
+    Database(#[source] StoreError),
+    /// The schema could not be brought up to date.
+    #[error("the database schema cannot be brought up to date")]
+    Migration(#[source] StoreError),
+    /// There is no key to seal secrets with.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// Settings cannot be read or make no connection.
+    #[error(transparent)]
+    Connections(#[from] ConnectionError),
+    /// What is stored cannot be used.
+    #[error(transparent)]
+    Settings(#[from] settings::SettingsError),
+    /// The queue cannot be used.
+    #[error("queue.url names a queue that this version does not have: use embedded:")]
+    Queue,
+    /// The metrics cannot be set up.
+    #[error("the metrics cannot be set up")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+/// How an [`App`] is built, where it is not as usual.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// Whether the database schema is brought up to date.
+    pub migrate: bool,
+    /// Where ids come from; from the machine when none are given.
+    pub ids: Option<Ids>,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self { migrate: true, ids: None }
+    }
 }
 
 impl App {
+    /// Opens the database, brings its schema up to date and builds everything else.
+    ///
+    /// # Errors
+    ///
+    /// When the database, the key or the stored settings cannot be used.
+    pub async fn build(config: Config, clock: Clock) -> Result<Self, StartError> {
+        Self::build_with(config, clock, BuildOptions::default()).await
+    }
+
+    /// The same, in another way than usual.
+    ///
+    /// # Errors
+    ///
+    /// When the database, the key or the stored settings cannot be used.
+    pub async fn build_with(config: Config, clock: Clock, options: BuildOptions) -> Result<Self, StartError> {
+        // A second service in one process has installed it already, which serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        if config.queue.url.expose_secret() != "embedded:" {
+            return Err(StartError::Queue);
+        }
+        let metrics = crate::telemetry::metrics()?;
+        let store = Store::open(config.database.url.expose_secret()).await.map_err(StartError::Database)?;
+        if options.migrate {
+            store.migrate_up().await.map_err(StartError::Migration)?;
+        }
+        let vault = Vault::open(&config)?;
+        let ids = options.ids.unwrap_or_else(|| Ids::system(clock.clone()));
+        let admin_token = admin_token(&config, &store, &vault, &ids, &clock).await?;
+        let connections = Connections::open(&config, &clock, &ids, &vault, &store).await?;
+        let (writer, writing) = store::writer::Writer::new(&store);
+        let tracker = TaskTracker::new();
+        let app = Self(Arc::new(Inner {
+            config,
+            clock,
+            ids,
+            vault,
+            store,
+            queue: Queue::Embedded(writer),
+            shutdown: CancellationToken::new(),
+            tracker,
+            connections,
+            metrics,
+            admin_token,
+            schedule_wake: Notify::new(),
+            runtime: tokio::runtime::Handle::current(),
+        }));
+        tokio::spawn(writing);
+        Ok(app)
+    }
+
     /// The configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
@@ -97,4 +200,51 @@ impl App {
     pub fn metrics(&self) -> &PrometheusHandle {
         &self.0.metrics
     }
+
+    /// Woken when the scheduler has something to do before its next turn: a job, a renewal, a new binding.
+    #[must_use]
+    pub fn schedule_wake(&self) -> &Notify {
+        &self.0.schedule_wake
+    }
+
+    /// Runs something on the runtime of the process rather than on that of an HTTP worker: pooled connections to the other
+    /// systems then outlive the HTTP server. None when it panicked or the process is ending.
+    pub async fn on_main<F>(&self, work: F) -> Option<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.0.runtime.spawn(work).await.ok()
+    }
+
+    /// The token of the admin API.
+    #[must_use]
+    pub fn admin_token(&self) -> &SecretString {
+        &self.0.admin_token.token
+    }
+
+    /// True when the token was made just now: it has to be told to the operator.
+    #[must_use]
+    pub fn admin_token_is_new(&self) -> bool {
+        self.0.admin_token.is_new
+    }
+}
+
+async fn admin_token(
+    config: &Config,
+    store: &Store,
+    vault: &Vault,
+    ids: &Ids,
+    clock: &Clock,
+) -> Result<AdminToken, StartError> {
+    if let Some(token) = &config.server.admin_token {
+        return Ok(AdminToken { token: token.clone(), is_new: false });
+    }
+    let name = settings::ADMIN_TOKEN;
+    let stored = store::settings::get_sealed(store.read(), name).await.map_err(StartError::Database)?;
+    if let Some(sealed) = stored {
+        return Ok(AdminToken { token: vault.open_secret(name, &sealed)?, is_new: false });
+    }
+    let token = ids.secret();
+    settings::put_secret(store.write(), vault, name, &token, clock.now()).await?;
+    Ok(AdminToken { token: SecretString::from(token), is_new: true })
 }

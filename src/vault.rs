@@ -143,6 +143,19 @@ impl Vault {
     }
 }
 
+/// A hash that may lie in the database where only "is it the same?" is ever asked: tickets, states, cookies, and the
+/// `clientState` of Graph subscriptions. All of them are long and random, so a plain SHA-256 is enough.
+#[must_use]
+pub fn digest(secret: &str) -> String {
+    hex::encode(Sha256::digest(secret.as_bytes()))
+}
+
+/// Whether a secret is the one with that hash; takes the same time however many characters agree.
+#[must_use]
+pub fn matches_digest(secret: &str, expected: &str) -> bool {
+    bool::from(subtle::ConstantTimeEq::ct_eq(digest(secret).as_bytes(), expected.as_bytes()))
+}
+
 /// The file of an SQLite address.
 #[must_use]
 pub fn sqlite_file(url: &str) -> Option<PathBuf> {

@@ -1,1 +1,75 @@
-//! HTTP: receivers, sign-in, admin API, probes.
+//! HTTP: the receivers of webhooks and notifications, the sign-in, the admin API, the probes.
+//!
+//! Errors of the API are problem details ([`problem::Problem`], RFC 9457). Receivers answer in status codes that the senders
+//! understand; what could succeed later is a 503.
+
+pub mod api;
+mod auth;
+mod engine;
+mod extract;
+pub mod oauth;
+pub mod openapi;
+mod page;
+mod probes;
+pub mod problem;
+pub mod receiver;
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+
+use actix_web::dev::Server;
+use actix_web::middleware::{DefaultHeaders, from_fn};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{App as ActixApp, HttpServer};
+
+pub use self::engine::SyncRequest;
+use self::problem::Problem;
+use crate::app::{App, Role};
+
+/// Builds the server. It runs when it is awaited; signals are the caller's.
+///
+/// # Errors
+///
+/// When the listener cannot be used.
+pub fn server(app: &App, listener: TcpListener, roles: &BTreeSet<Role>) -> std::io::Result<Server> {
+    let app = app.clone();
+    let receives = roles.contains(&Role::Receiver);
+    let webhooks = web::Data::new(receiver::Webhooks::default());
+    let people = web::Data::new(api::users::People::default());
+    let server = HttpServer::new(move || {
+        ActixApp::new()
+            .app_data(web::Data::new(app.clone()))
+            .app_data(webhooks.clone())
+            .app_data(people.clone())
+            .wrap(headers())
+            .configure(|routes| configure(routes, receives))
+    });
+    Ok(server.listen(listener)?.disable_signals().shutdown_timeout(10).run())
+}
+
+/// All routes.
+fn configure(routes: &mut ServiceConfig, receives: bool) {
+    extract::configure(routes);
+    probes::configure(routes);
+    if receives {
+        receiver::configure(routes);
+        oauth::configure(routes);
+        routes.route("/", web::get().to(page::status));
+        routes.service(openapi::scope());
+        routes.service(web::scope("/api/v1").wrap(from_fn(auth::require_token)).configure(api::configure));
+    }
+    routes.default_service(web::to(async || Problem::not_found("there is nothing at this address")));
+}
+
+/// Headers of every answer. Pages are static and need neither scripts nor anything from elsewhere.
+fn headers() -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add(("X-Content-Type-Options", "nosniff"))
+        .add(("X-Frame-Options", "DENY"))
+        .add(("Referrer-Policy", "no-referrer"))
+        .add((
+            "Content-Security-Policy",
+            "default-src 'none'; style-src 'self' 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        ))
+        .add(("Cache-Control", "no-store"))
+}

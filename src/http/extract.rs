@@ -1,0 +1,39 @@
+//! Bodies and queries: what cannot be read is a problem that names the key.
+
+use actix_web::ResponseError as _;
+use actix_web::error::{InternalError, JsonPayloadError};
+use actix_web::http::StatusCode;
+use actix_web::web::{JsonConfig, PathConfig, QueryConfig, ServiceConfig};
+
+use super::problem::Problem;
+
+/// Bodies of the admin API are small.
+const LARGEST_BODY: usize = 1 << 20;
+
+pub(super) fn configure(routes: &mut ServiceConfig) {
+    routes
+        .app_data(JsonConfig::default().limit(LARGEST_BODY).content_type_required(false).content_type(|_| true).error_handler(
+            |error, _| {
+                let problem = match &error {
+                    JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => {
+                        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB")
+                    }
+                    JsonPayloadError::Deserialize(error) => Problem::bad_request(format!("the body cannot be read: {error}")),
+                    error => Problem::bad_request(format!("the body cannot be read: {error}")),
+                };
+                wrap(error, &problem)
+            },
+        ))
+        .app_data(QueryConfig::default().error_handler(|error, _| {
+            let problem = Problem::bad_request(format!("the query cannot be read: {error}"));
+            wrap(error, &problem)
+        }))
+        .app_data(PathConfig::default().error_handler(|error, _| {
+            let problem = Problem::not_found(format!("there is nothing at this address: {error}"));
+            wrap(error, &problem)
+        }));
+}
+
+fn wrap<E: std::fmt::Debug + std::fmt::Display + 'static>(error: E, problem: &Problem) -> actix_web::Error {
+    InternalError::from_response(error, problem.error_response()).into()
+}

@@ -1,0 +1,116 @@
+//! `POST /webhooks/espocrm`.
+//!
+//! Facts (EspoCRM 9.3, `Tools/Webhook/Sender`): what is answered with 400, 429, 502 or 504 is dropped for good and a 410
+//! removes the webhook; a 503 is tried again. So whatever may succeed later is a 503.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use actix_web::http::header::HeaderMap;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use espocrm::webhook::{self, BadSignature};
+use metrics::counter;
+use secrecy::{ExposeSecret as _, SecretString};
+use sync::{Cause, Change, Kind, Target};
+
+use super::super::problem::Problem;
+use super::{excerpt, read};
+use crate::app::App;
+use crate::app::provision::secret_purpose;
+
+/// The webhooks that are known, so that a delivery needs no database. One that is not known here is looked up, so that
+/// `setup espocrm` may run beside the service.
+#[derive(Default)]
+pub struct Webhooks(RwLock<HashMap<String, Known>>);
+
+#[derive(Clone)]
+struct Known {
+    event: String,
+    secret: SecretString,
+}
+
+impl Webhooks {
+    fn cached(&self, id: &str) -> Option<Known> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    async fn look_up(&self, app: &App, id: &str) -> Result<Option<Known>, Problem> {
+        let row = store::espo_webhooks::get(app.store().read(), id).await.map_err(|error| {
+            tracing::warn!(%error, "the webhook's secret cannot be read");
+            Problem::unavailable("the database cannot be used at the moment; try again")
+        })?;
+        let Some(row) = row else { return Ok(None) };
+        let secret = app.vault().open_secret(&secret_purpose(id), &row.secret).map_err(|error| {
+            tracing::error!(%error, webhook = id, "the webhook's secret cannot be opened; run `espo-outlook setup espocrm`");
+            Problem::unavailable("the webhook's secret cannot be opened")
+        })?;
+        let known = Known { event: row.event, secret };
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), known.clone());
+        Ok(Some(known))
+    }
+}
+
+pub(super) async fn receive(
+    request: HttpRequest,
+    payload: Payload,
+    app: Data<App>,
+    webhooks: Data<Webhooks>,
+) -> Result<HttpResponse, Problem> {
+    let body = read(payload, app.config().server.max_body).await?;
+    let known = authenticate(request.headers(), &body, &app, &webhooks).await?;
+    let Some(kind) = known.event.split('.').next().and_then(|entity| entity.parse::<Kind>().ok()) else {
+        // A webhook of an event that we never asked for.
+        return Ok(HttpResponse::Ok().finish());
+    };
+    let found = webhook::ids(&body).map_err(|error| Problem::bad_request(error.to_string()))?;
+    if found.skipped > 0 {
+        counter!("espo_outlook_webhook_items_skipped_total").increment(found.skipped as u64);
+        tracing::warn!(skipped = found.skipped, event = known.event, "webhook items without an id are skipped");
+    }
+    let received = app.clock().now();
+    let change = |id| Change {
+        id: app.ids().next(),
+        target: Target::Record { kind, id },
+        cause: Cause::Webhook,
+        received,
+        version: None,
+        job: None,
+    };
+    let changes = found.ids.into_iter().map(change).collect();
+    app.queue().publish(changes, Cause::Webhook, Some(excerpt(&body))).await?;
+    Ok(HttpResponse::Ok().finish())
+}
+
+async fn authenticate(headers: &HeaderMap, body: &[u8], app: &App, webhooks: &Webhooks) -> Result<Known, Problem> {
+    let header = |name| match headers.get(name).map(|value| value.to_str()) {
+        None => Ok(None),
+        Some(Ok(text)) => Ok(Some(text)),
+        Some(Err(_)) => Err(refuse(&BadSignature::Malformed)),
+    };
+    let (signature, legacy) = (header("Signature")?, header("X-Signature")?);
+    let first = signature.or(legacy).ok_or_else(|| refuse(&BadSignature::Missing))?;
+    let id = webhook::webhook_id(first).ok_or_else(|| refuse(&BadSignature::Malformed))?;
+    if let Some(known) = webhooks.cached(&id)
+        && is_signed(&known, body, signature, legacy).is_ok()
+    {
+        return Ok(known);
+    }
+    // Not known yet, or its secret may have been changed meanwhile.
+    let Some(known) = webhooks.look_up(app, &id).await? else {
+        tracing::warn!(webhook = id, "a delivery names an unknown webhook");
+        return Err(Problem::unauthorized("the webhook is not known here; run `espo-outlook setup espocrm`"));
+    };
+    is_signed(&known, body, signature, legacy).map_err(|error| refuse(&error))?;
+    Ok(known)
+}
+
+fn is_signed(known: &Known, body: &[u8], signature: Option<&str>, legacy: Option<&str>) -> Result<(), BadSignature> {
+    webhook::verify(known.secret.expose_secret().as_bytes(), body, signature, legacy).map(drop)
+}
+
+fn refuse(error: &BadSignature) -> Problem {
+    counter!("espo_outlook_notifications_dropped_total", "reason" => "signature").increment(1);
+    tracing::warn!(%error, "a webhook delivery is refused");
+    Problem::unauthorized(error.to_string())
+}

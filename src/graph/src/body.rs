@@ -95,30 +95,47 @@ fn edited(split: &Split<'_>, wanted: &str) -> Option<String> {
         return None;
     }
     let old = text::from_html(&ours);
-    let (before, after) = (split.before.to_owned(), split.after.to_owned());
-    let (before, after) = if let Some(added) = wanted.strip_prefix(&old) {
-        let at = if before.is_empty() { 0 } else { end_of_body(&before) };
-        let mut before = before;
-        before.insert_str(at, &block_of(added.trim_matches('\n')));
-        (before, after)
-    } else {
-        let old_lines: Vec<&str> = old.split('\n').collect();
-        let new_lines: Vec<&str> = wanted.split('\n').collect();
-        if old_lines.len() != new_lines.len() {
+    let candidates = match wanted.strip_prefix(&old) {
+        Some(added) => appended(split.before, added),
+        None => replaced(split.before, &old, wanted).into_iter().collect(),
+    };
+    let says_it = |before: &String| text::from_html(&format!("{before}{}", split.after)) == wanted;
+    let before = candidates.into_iter().find(says_it)?;
+    Some(format!("{before}{}{}", split.block, split.after))
+}
+
+/// Two ways to add lines: in a paragraph of their own, or inside the last one. Which of them adds no blank line depends on the
+/// elements that stand there.
+fn appended(before: &str, added: &str) -> Vec<String> {
+    let own = end_of_body(before);
+    let trailing = tags(before).iter().rev().fold(before.len(), |end, tag| {
+        let blank = before.get(tag.range.end..end).is_some_and(|between| between.trim().is_empty());
+        if blank && tag.closing { tag.range.start } else { end }
+    });
+    let inside = text::to_html(added.strip_prefix('\n').unwrap_or(added));
+    let at = |position: usize, html: &str| {
+        let mut changed = before.to_owned();
+        changed.insert_str(position, html);
+        changed
+    };
+    vec![at(own, &block_of(added.trim_matches('\n'))), at(trailing, &format!("<br>{inside}"))]
+}
+
+/// The changed lines replaced inside their markup. None when one of them does not occur exactly once.
+fn replaced(before: &str, old: &str, wanted: &str) -> Option<String> {
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.split('\n').collect(), wanted.split('\n').collect());
+    if old.len() != new.len() {
+        return None;
+    }
+    let mut changed = before.to_owned();
+    for (old, new) in old.into_iter().zip(new).filter(|(old, new)| old != new) {
+        let (old, new) = (text::to_html(old), text::to_html(new));
+        if old.is_empty() || changed.matches(&old).count() != 1 {
             return None;
         }
-        let mut before = before;
-        for (old, new) in old_lines.into_iter().zip(new_lines).filter(|(old, new)| old != new) {
-            let (old, new) = (text::to_html(old), text::to_html(new));
-            if old.is_empty() || before.matches(&old).count() != 1 {
-                return None;
-            }
-            before = before.replacen(&old, &new, 1);
-        }
-        (before, after)
-    };
-    let said = text::from_html(&format!("{before}{after}"));
-    (said == wanted).then(|| format!("{before}{}{after}", split.block))
+        changed = changed.replacen(&old, &new, 1);
+    }
+    Some(changed)
 }
 
 fn end_of_body(html: &str) -> usize {

@@ -156,7 +156,6 @@ pub(crate) struct Task {
     pub start_date_time: Option<Moment>,
     pub is_reminder_on: Option<bool>,
     pub reminder_date_time: Option<Moment>,
-    pub has_attachments: Option<bool>,
     pub linked_resources: Option<Vec<LinkedResource>>,
     #[serde(rename = "@removed")]
     pub removed: Option<Json>,

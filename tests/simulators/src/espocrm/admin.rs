@@ -155,6 +155,9 @@ fn fields(state: &State, def: &defs::Def) -> Map<String, Value> {
         if let Some(options) = options(def.name, field) {
             spec.insert("options".into(), json!(options));
         }
+        if let Some((_, defs::Preset::Text(default))) = def.defaults.iter().find(|(name, _)| *name == field) {
+            spec.insert("default".into(), (*default).into());
+        }
         if let Some(limit) = max_length(field) {
             spec.insert("maxLength".into(), limit.into());
         }

@@ -10,6 +10,7 @@ mod auth;
 mod defs;
 mod files;
 mod page;
+mod page_html;
 mod query;
 mod refusal;
 mod reminders;

@@ -213,9 +213,11 @@ fn create(state: &mut State, call: &Call<'_>, def: &'static Def) -> Answer {
     if checked && !state.is_closed(call.actor(), def.name, "create") {
         let twins = duplicates(state, def, call.body);
         if !twins.is_empty() {
-            let rows: Value =
-                twins.iter().map(|twin| view::list_row(state, def, twin, call.actor(), None, None)).collect();
-            return Err(Refusal::new(409, "duplicate").with_body(rows));
+            let mut rows = rows_of(state, def.name, twins.into_iter(), call.actor(), None);
+            for row in rows.iter_mut().filter_map(Value::as_object_mut) {
+                row.remove("isStarred");
+            }
+            return Err(Refusal::new(409, "duplicate").with_body(Value::Array(rows)));
         }
     }
     write(state, call.actor(), def, "POST", None, call.body, None).and_then(ok)

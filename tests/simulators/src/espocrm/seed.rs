@@ -24,7 +24,8 @@ struct NewUser<'a> {
 
 fn add_user(state: &mut State, new: NewUser<'_>) -> String {
     let Some(user) = def("User") else { return String::new() };
-    let mut record = state.blank(user, "system");
+    let creator = state.live_user_id("admin").unwrap_or_else(|| "system".to_owned());
+    let mut record = state.blank(user, &creator);
     if let Some(id) = new.id {
         record.set("id", id);
     }
@@ -70,7 +71,7 @@ pub(super) fn base(state: &mut State, admin: &Credentials, api_key: &str) {
         fields: Map::new(),
     };
     state.roles.insert(CONNECTOR_ROLE.into(), role("Calendar connector", connector));
-    state.roles.insert(STAFF_ROLE.into(), role("Staff", staff));
+    state.roles.insert(STAFF_ROLE.into(), role("Sales rep", staff));
     let password = Some(admin.password.clone());
     let account_of_admin = Account { password, ..account(UserType::Admin, "") };
     add_user(

@@ -24,6 +24,8 @@ pub(super) struct Record {
     pub links: BTreeMap<&'static str, Links>,
     /// The first is the primary one.
     pub emails: Vec<String>,
+    /// Who has come to follow it; nobody stops by being removed from the attendees.
+    pub followers: Vec<String>,
 }
 
 impl Record {
@@ -346,6 +348,9 @@ impl State {
         record.set("createdById", actor_id);
         if def.stream {
             record.set("streamUpdatedAt", now);
+        }
+        if def.is_event() {
+            record.set("uid", self.ids.uuid());
         }
         for link in def.links {
             record.links.insert(link, Links::new());

@@ -36,8 +36,8 @@ pub(super) fn show(state: &State, def: &'static Def, record: &Record, actor: &Ac
     }
     if let (Some(before), Some(written)) = (echo.before, echo.written) {
         echo_columns(state, def, before, written, actor, &mut out);
-        if def.is_event() {
-            out.insert("duration".into(), value(state, def, before, "duration", actor));
+        for stale in ["duration", "attachmentsTypes"].into_iter().filter(|name| def.has(name)) {
+            out.insert(stale.into(), value(state, def, before, stale, actor));
         }
     }
     if let Some(told) = echo.reminders.filter(|_| def.has_reminders()) {
@@ -46,6 +46,11 @@ pub(super) fn show(state: &State, def: &'static Def, record: &Record, actor: &Ac
     if echo.created.is_some() {
         if let Some(duration) = def.duration {
             out.insert("duration".into(), duration.into());
+        }
+        if def.has("doNotCall") {
+            for name in ["accountIsInactive", "phoneNumberIsOptedOut", "phoneNumberIsInvalid"] {
+                out.entry(name).and_modify(|flag| *flag = false.into());
+            }
         }
         if def.name == "Task" {
             out.insert("isOverdue".into(), false.into());
@@ -114,6 +119,7 @@ pub(super) fn value(state: &State, def: &'static Def, record: &Record, name: &st
         "accountsNames" => {
             names(state, "Account", &record.text("accountId").map(str::to_owned).into_iter().collect::<Vec<_>>())
         }
+        "accountIsInactive" if record.text("accountId").is_none() => Value::Null,
         "isStarred"
         | "hasPortalUser"
         | "accountIsInactive"
@@ -197,12 +203,13 @@ fn duration(record: &Record) -> Value {
 }
 
 /// Attendees and the assignee follow a record by themselves.
-fn followers(record: &Record) -> Vec<String> {
-    let mut out: Vec<String> = record.links("users").iter().map(|(id, _)| id.clone()).collect();
-    if let Some(assigned) = record.text("assignedUserId")
-        && !out.iter().any(|id| id == assigned)
-    {
-        out.push(assigned.to_owned());
+pub(super) fn followers(record: &Record) -> Vec<String> {
+    let users = record.links("users").iter().map(|(id, _)| id.as_str());
+    let mut out = record.followers.clone();
+    for id in users.chain(record.text("assignedUserId")) {
+        if !out.iter().any(|known| known == id) {
+            out.push(id.to_owned());
+        }
     }
     out
 }

@@ -60,6 +60,7 @@ pub(super) fn create(state: &mut State, def: &'static Def, body: &Value, actor: 
     let sent = assign(state, def, &mut record, &data, actor, true);
     let id = record.id().to_owned();
     state.put(def, record.clone());
+    own_attachments(state, &record);
     reminders::save(state, def, &record, data.get("reminders"), actor, &sent, true);
     let payload = view::create_payload(state, def, &record, &sent, &data, actor);
     state.fire(def.name, "create", &id, actor, payload);
@@ -86,6 +87,7 @@ pub(super) fn update(
     record.set("modifiedById", actor.id.clone());
     let loaded = reminders::own(state, def, id, &actor.id);
     state.put(def, record.clone());
+    own_attachments(state, &record);
     reminders::save(state, def, &record, data.get("reminders"), actor, &changed, false);
     let done = record.text("status").is_some_and(|status| def.done.contains(&status));
     let told = match data.get("reminders") {
@@ -97,6 +99,16 @@ pub(super) fn update(
     let answer = view::show(state, def, &record, actor, &echo);
     fire_update(state, def, &record, &changed, &answer, (actor, same_modifier));
     Ok(answer)
+}
+
+/// A file that is put into a task belongs to it.
+fn own_attachments(state: &mut State, record: &Record) {
+    for (id, _) in record.links("attachments").to_vec() {
+        if let Some(file) = state.any_mut("Attachment", &id) {
+            file.set("parentType", "Task");
+            file.set("parentId", record.id());
+        }
+    }
 }
 
 fn fire_update(
@@ -201,6 +213,7 @@ fn assign(
         assign_task(state, record, creating, &mut changed);
     }
     assign_links(def, record, data, actor, creating, &mut changed);
+    record.followers = view::followers(record);
     let audited =
         ["status", "dateStart", "dateEnd", "assignedUserId", "usersIds", "contactsIds", "leadsIds", "priority"];
     if !creating && def.stream && audited.iter().any(|name| changed.has(name)) {
@@ -326,7 +339,7 @@ fn assign_links(
             }
         }
         if *link == "users" && def.is_event() {
-            add_assignee(record, &mut links, columns, actor, creating);
+            add_assignee(record, &old, &mut links, columns, actor, creating);
         }
         let id_set = |links: &Links| links.iter().map(|(id, _)| id.clone()).collect::<std::collections::BTreeSet<_>>();
         if id_set(&links) != id_set(&old) {
@@ -354,6 +367,7 @@ fn with_ids(old: &Links, wanted: Vec<String>) -> Links {
 /// attendee, has accepted.
 fn add_assignee(
     record: &Record,
+    old: &Links,
     links: &mut Links,
     columns: Option<&Map<String, Value>>,
     actor: &Actor,
@@ -362,7 +376,8 @@ fn add_assignee(
     if let Some(assigned) = record.text("assignedUserId")
         && !links.iter().any(|(id, _)| id == assigned)
     {
-        links.push((assigned.to_owned(), "None".to_owned()));
+        let kept = old.iter().find(|(id, _)| id == assigned).map(|(_, status)| status.clone());
+        links.push((assigned.to_owned(), kept.unwrap_or_else(|| "None".to_owned())));
     }
     let chosen = columns.is_some_and(|columns| columns.contains_key(&actor.id));
     if creating && !chosen {

@@ -132,7 +132,8 @@ impl State {
         }
         let (event, invited) = self.new_event(index, &body)?;
         let shown = self.event_json(call, &upn, &event);
-        let location = format!("{}/v1.0/users/{upn}/events/{}", call.request.base, shown["id"].as_str().unwrap_or_default());
+        let location =
+            format!("{}/v1.0/users/{upn}/events/{}", call.request.base, shown["id"].as_str().unwrap_or_default());
         self.announce_new(index, &event, &invited);
         Ok(self.entity(call, index, 201, shown).header("Location", &location))
     }
@@ -168,8 +169,9 @@ impl State {
     fn make_online(&self, event: &mut Event) {
         let url = format!("https://teams.microsoft.com/l/meetup-join/{}", self.ids.hex(16));
         let old = event.data.get("body").and_then(|b| b["content"].as_str()).unwrap_or_default();
-        let block =
-            format!("<div class=\"me-email-text\"><a id=\"meet_invite_block.action.join_link\" href=\"{url}\">join</a></div>");
+        let block = format!(
+            "<div class=\"me-email-text\"><a id=\"meet_invite_block.action.join_link\" href=\"{url}\">join</a></div>"
+        );
         let content = html::wrap(&format!("{}{block}", html::inner(old)));
         event.data.insert("body".to_owned(), json!({"contentType": "html", "content": content}));
         event.data.insert("onlineMeeting".to_owned(), json!({"joinUrl": url}));
@@ -255,7 +257,8 @@ impl State {
         let event = self.event_or_404(index, id)?;
         let body = if call.request.body.is_empty() { Map::new() } else { call.body()? };
         let body: Map<String, Value> = body.into_iter().map(|(k, v)| (k.to_lowercase(), v)).collect();
-        let known = if action == "cancel" { &["comment"][..] } else { &["comment", "sendresponse", "proposednewtime"][..] };
+        let known =
+            if action == "cancel" { &["comment"][..] } else { &["comment", "sendresponse", "proposednewtime"][..] };
         event_write::only(&body, known, action)?;
         let send = body.get("sendresponse").map_or(Some(true), Value::as_bool);
         let send = send.ok_or_else(|| super::error::unreadable("sendResponse must be Boolean"))?;
@@ -267,7 +270,8 @@ impl State {
     }
 
     pub fn act(&mut self, index: usize, event: Event, action: &str, send: bool) -> Outcome<()> {
-        let refuse = |why: &str| Err(fail(400, "ErrorInvalidRequest", format!("Your request can't be completed. {why}")));
+        let refuse =
+            |why: &str| Err(fail(400, "ErrorInvalidRequest", format!("Your request can't be completed. {why}")));
         let response = match action {
             "accept" => "accepted",
             "decline" => "declined",

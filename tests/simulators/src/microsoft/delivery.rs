@@ -135,7 +135,8 @@ impl State {
             return None;
         }
         let now = self.now();
-        let ready: Vec<usize> = (0..self.queue.len()).filter(|n| self.queue.get(*n).is_some_and(|q| q.due <= now)).collect();
+        let ready: Vec<usize> =
+            (0..self.queue.len()).filter(|n| self.queue.get(*n).is_some_and(|q| q.due <= now)).collect();
         let pick = if self.notifications.shuffle { self.ids.below(ready.len() as u64) } else { 0 };
         let first = *ready.get(usize::try_from(pick).unwrap_or(0))?;
         let url = self.queue.get(first)?.url.clone();

@@ -279,9 +279,9 @@ fn attendee(item: &Value, known: &[Value]) -> Outcome<Value> {
     if !["required", "optional", "resource"].contains(&kind) {
         return Err(unreadable(format!("Requested value '{kind}' was not found for type.")));
     }
-    let before = known.iter().find(|k| {
-        k["emailAddress"]["address"].as_str().is_some_and(|known| known.eq_ignore_ascii_case(address))
-    });
+    let before = known
+        .iter()
+        .find(|k| k["emailAddress"]["address"].as_str().is_some_and(|known| known.eq_ignore_ascii_case(address)));
     let answer = before.map_or_else(|| status("none", EMPTY_TIME), |k| k["status"].clone());
     let name = mail.get("name").and_then(Value::as_str).filter(|n| !n.is_empty()).unwrap_or(address);
     Ok(json!({"type": kind, "status": answer, "emailAddress": {"name": name, "address": address}}))

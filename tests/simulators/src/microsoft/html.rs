@@ -45,8 +45,12 @@ pub fn to_text(html: &str) -> String {
     while let Some(open) = rest.find('<') {
         push_text(&mut out, rest.get(..open).unwrap_or_default());
         let after = rest.get(open..).unwrap_or_default();
-        let name: String =
-            after.chars().skip(1).take_while(|c| c.is_ascii_alphanumeric() || *c == '/').collect::<String>().to_ascii_lowercase();
+        let name: String = after
+            .chars()
+            .skip(1)
+            .take_while(|c| c.is_ascii_alphanumeric() || *c == '/')
+            .collect::<String>()
+            .to_ascii_lowercase();
         let hidden = ["head", "style", "script"].into_iter().find(|tag| *tag == name);
         let end = match hidden {
             Some(tag) => {

@@ -88,7 +88,8 @@ pub struct Identity {
 
 impl Identity {
     pub fn new(ids: &SimIds) -> Self {
-        let roles = ["Calendars.ReadWrite", "Calendars.Read", "Tasks.ReadWrite.All", "User.Read.All", "MailboxSettings.Read"];
+        let roles =
+            ["Calendars.ReadWrite", "Calendars.Read", "Tasks.ReadWrite.All", "User.Read.All", "MailboxSettings.Read"];
         Self {
             client_id: ids.uuid(),
             // Characters that have to be form-url-encoded.
@@ -128,7 +129,13 @@ impl Identity {
         }
     }
 
-    pub fn issue_access(&mut self, ids: &SimIds, now: DateTime<Utc>, user: Option<String>, scopes: BTreeSet<String>) -> String {
+    pub fn issue_access(
+        &mut self,
+        ids: &SimIds,
+        now: DateTime<Utc>,
+        user: Option<String>,
+        scopes: BTreeSet<String>,
+    ) -> String {
         let token = format!("eyJ0eXAiOiJKV1Qi.{}", ids.base64url(60));
         let access = Access { user, scopes, expires: now + self.token_life, revoked: false };
         self.access.insert(token.clone(), access);
@@ -139,7 +146,8 @@ impl Identity {
     pub fn bearer(&self, request: &Request, now: DateTime<Utc>) -> Outcome<Grant> {
         let token = request.header("Authorization").and_then(|h| h.strip_prefix("Bearer "));
         let refuse = |message: &str| {
-            let challenge = "Bearer realm=\"\", authorization_uri=\"https://login.microsoftonline.com/common/oauth2/authorize\"";
+            let challenge =
+                "Bearer realm=\"\", authorization_uri=\"https://login.microsoftonline.com/common/oauth2/authorize\"";
             Err(fail(401, "InvalidAuthenticationToken", message).header("WWW-Authenticate", challenge))
         };
         match token.and_then(|t| self.access.get(t)) {
@@ -181,7 +189,9 @@ impl State {
             }
             ("GET", "v2.0/.well-known/openid-configuration") => Ok(self.discovery(request, tenant)),
             ("GET", "discovery/v2.0/keys") => Ok(Response::json(200, &json!({"keys": []}))),
-            (_, "oauth2/v2.0/token") => Err(oauth(405, "invalid_request", 900561, "The endpoint only accepts POST requests.")),
+            (_, "oauth2/v2.0/token") => {
+                Err(oauth(405, "invalid_request", 900561, "The endpoint only accepts POST requests."))
+            }
             _ => Err(oauth(404, "not_found", 90013, "Invalid input received from the user.")),
         }
     }
@@ -226,15 +236,25 @@ impl State {
         let back = |answer: &[(&str, &str)]| {
             let mut answer = answer.to_vec();
             answer.extend(field("state").map(|state| ("state", state)));
-            if form_post { post_back(&redirect, &answer) } else { Response::empty(302).header("Location", &with_query(&redirect, &answer)) }
+            if form_post {
+                post_back(&redirect, &answer)
+            } else {
+                Response::empty(302).header("Location", &with_query(&redirect, &answer))
+            }
         };
         let refuse = |error: &str, why: &str| back(&[("error", error), ("error_description", why)]);
         if field("response_type") != Some("code") {
-            return refuse("unsupported_response_type", "AADSTS700054: response_type is not enabled for the application.");
+            return refuse(
+                "unsupported_response_type",
+                "AADSTS700054: response_type is not enabled for the application.",
+            );
         }
         let scopes: Vec<String> = field("scope").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
         if scopes.is_empty() || scopes.iter().any(|s| !KNOWN_SCOPES.contains(&plain(s))) {
-            return refuse("invalid_scope", "AADSTS70011: The provided value for the input parameter 'scope' is not valid.");
+            return refuse(
+                "invalid_scope",
+                "AADSTS70011: The provided value for the input parameter 'scope' is not valid.",
+            );
         }
         if !matches!(field("code_challenge_method"), None | Some("S256")) {
             return refuse("invalid_request", "AADSTS501461: code_challenge_method must be S256.");
@@ -321,13 +341,20 @@ impl State {
         }
         if let Some(assertion) = form.get("client_assertion") {
             let kind = form.get("client_assertion_type").map(String::as_str);
-            if kind != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") || assertion.matches('.').count() != 2 {
+            if kind != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+                || assertion.matches('.').count() != 2
+            {
                 return Err(oauth(401, "invalid_client", 700027, "Client assertion is malformed."));
             }
             return Ok(());
         }
         match secret {
-            None => Err(oauth(401, "invalid_client", 7000218, "The request body must contain client_assertion or client_secret.")),
+            None => Err(oauth(
+                401,
+                "invalid_client",
+                7000218,
+                "The request body must contain client_assertion or client_secret.",
+            )),
             Some(secret) if secret != self.identity.client_secret => {
                 Err(oauth(401, "invalid_client", 7000215, "Invalid client secret provided."))
             }
@@ -370,7 +397,10 @@ impl State {
         let known = self.identity.refresh.get_mut(given);
         let known = known.ok_or_else(|| invalid(70000, "The refresh token is malformed or invalid."))?;
         if known.revoked {
-            return Err(invalid(50173, "The provided grant has expired due to it being revoked, a fresh auth token is needed."));
+            return Err(invalid(
+                50173,
+                "The provided grant has expired due to it being revoked, a fresh auth token is needed.",
+            ));
         }
         if known.expired || now - known.at > TimeDelta::days(90) {
             return Err(invalid(700082, "The refresh token has expired due to inactivity."));
@@ -383,17 +413,29 @@ impl State {
         let (user, had) = (known.user.clone(), granted(&known.scopes));
         let wanted = if wanted.is_empty() { had.clone() } else { granted(&wanted) };
         if !wanted.is_subset(&had) {
-            return Err(oauth(400, "invalid_grant", 65001, "The user or administrator has not consented to use the application."));
+            return Err(oauth(
+                400,
+                "invalid_grant",
+                65001,
+                "The user or administrator has not consented to use the application.",
+            ));
         }
         known.used += 1;
         Ok(self.token_answer(request, Some(user), &wanted, true))
     }
 
-    fn token_answer(&mut self, request: &Request, user: Option<String>, scopes: &BTreeSet<String>, refresh: bool) -> Response {
+    fn token_answer(
+        &mut self,
+        request: &Request,
+        user: Option<String>,
+        scopes: &BTreeSet<String>,
+        refresh: bool,
+    ) -> Response {
         let now = self.now();
         let life = self.identity.token_life.num_seconds();
         let access = self.identity.issue_access(&self.ids, now, user.clone(), scopes.clone());
-        let mut out = json!({"token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": access});
+        let mut out =
+            json!({"token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": access});
         if let Some(user) = user {
             let shown: Vec<&str> = scopes.iter().map(String::as_str).filter(|s| *s != "offline_access").collect();
             out["scope"] = json!(shown.join(" "));
@@ -436,10 +478,8 @@ fn with_query(url: &str, answer: &[(&str, &str)]) -> String {
 }
 
 fn post_back(redirect: &str, answer: &[(&str, &str)]) -> Response {
-    let fields: String = answer
-        .iter()
-        .map(|(k, v)| format!("<input type=\"hidden\" name=\"{k}\" value=\"{}\">", escape(v)))
-        .collect();
+    let fields: String =
+        answer.iter().map(|(k, v)| format!("<input type=\"hidden\" name=\"{k}\" value=\"{}\">", escape(v))).collect();
     let body = format!(
         "<form method=\"post\" action=\"{}\">{fields}<button>Continue</button></form><script>document.forms[0].submit()</script>",
         escape(redirect)
@@ -448,7 +488,13 @@ fn post_back(redirect: &str, answer: &[(&str, &str)]) -> Response {
 }
 
 fn sign_in_error(message: &str) -> Response {
-    let mut page = browser::page("Sorry, but we’re having trouble signing you in", &format!("<main class=\"picker\"><h1>Sorry, but we’re having trouble signing you in.</h1><p>{}</p></main>", escape(message)));
+    let mut page = browser::page(
+        "Sorry, but we’re having trouble signing you in",
+        &format!(
+            "<main class=\"picker\"><h1>Sorry, but we’re having trouble signing you in.</h1><p>{}</p></main>",
+            escape(message)
+        ),
+    );
     page.status = 400;
     page
 }

@@ -13,7 +13,16 @@ use super::times;
 
 /// Properties whose writing makes Exchange mail every attendee.
 pub const MAILING: [&str; 10] = [
-    "subject", "body", "start", "end", "isAllDay", "location", "locations", "recurrence", "isOnlineMeeting", "importance",
+    "subject",
+    "body",
+    "start",
+    "end",
+    "isAllDay",
+    "location",
+    "locations",
+    "recurrence",
+    "isOnlineMeeting",
+    "importance",
 ];
 const COPIED: [&str; 14] = [
     "subject",

@@ -327,7 +327,10 @@ impl GraphSim {
             let retry = batch.iter().any(|q| q.attempt > 0);
             let patience = Duration::from_secs(if retry { 10 } else { 3 });
             let body = envelope(&batch).to_string();
-            let status = self.post(&url, "application/json; charset=utf-8", body, patience).await.map_or(0, |(status, ..)| status);
+            let status = self
+                .post(&url, "application/json; charset=utf-8", body, patience)
+                .await
+                .map_or(0, |(status, ..)| status);
             self.state().close_batch(url, batch, status);
             count += 1;
         }
@@ -339,7 +342,8 @@ impl GraphSim {
         let batch = self.state().lifecycle_batch(event, subscription);
         let mut taken = 0;
         for (url, body) in batch {
-            let sent = self.post(&url, "application/json; charset=utf-8", body.to_string(), Duration::from_secs(10)).await;
+            let sent =
+                self.post(&url, "application/json; charset=utf-8", body.to_string(), Duration::from_secs(10)).await;
             let status = sent.map_or(0, |(status, ..)| status);
             taken += usize::from((200..300).contains(&status));
             self.note("lifecycle", &url, status, body);

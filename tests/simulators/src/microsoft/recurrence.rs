@@ -141,8 +141,9 @@ fn period(pattern: &Map<String, Value>, first: NaiveDate, step: u32) -> Option<(
         "weekly" => {
             let week_start = day_number(text(pattern, "firstDayOfWeek")).unwrap_or(0);
             let back = (first.weekday().num_days_from_sunday() + 7 - week_start) % 7;
-            let week =
-                first.checked_sub_days(Days::new(u64::from(back)))?.checked_add_days(Days::new(ahead.checked_mul(7)?))?;
+            let week = first
+                .checked_sub_days(Days::new(u64::from(back)))?
+                .checked_add_days(Days::new(ahead.checked_mul(7)?))?;
             let wanted = weekdays(pattern);
             let days = (0..7).filter_map(|n| week.checked_add_days(Days::new(n)));
             Some((week, days.filter(|d| wanted.contains(&d.weekday().num_days_from_sunday())).collect()))
@@ -218,7 +219,8 @@ mod tests {
 
     #[test]
     fn a_range_that_starts_on_another_day_is_refused() {
-        let mut rule = json!({"pattern": {"type": "daily", "interval": 1}, "range": {"type": "noEnd", "startDate": "2026-12-02"}});
+        let mut rule =
+            json!({"pattern": {"type": "daily", "interval": 1}, "range": {"type": "noEnd", "startDate": "2026-12-02"}});
         let start = "2026-12-01T10:00:00".parse().unwrap();
         assert!(check(&mut rule, start, "UTC").is_err());
         rule["range"]["startDate"] = json!("2026-12-01");

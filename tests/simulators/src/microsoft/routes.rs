@@ -189,7 +189,8 @@ impl GraphSim {
             for row in rows {
                 let failed = |id: &String| answers.get(id).and_then(|a| a["status"].as_u64()).is_none_or(|s| s >= 400);
                 let answer = if depends(row).iter().any(failed) {
-                    let error = json!({"error": {"code": "FailedDependency", "message": "A dependency of this step failed."}});
+                    let error =
+                        json!({"error": {"code": "FailedDependency", "message": "A dependency of this step failed."}});
                     json!({"id": row["id"], "status": 424, "headers": {"Content-Type": "application/json"}, "body": error})
                 } else {
                     self.step(request, grant, row).await
@@ -378,7 +379,9 @@ impl State {
         let mut rows: Vec<&Mailbox> = self.mailboxes.iter().collect();
         if let Some(text) = call.request.query("$filter") {
             match super::calendar::comparison(text) {
-                Some((name, op, value, true)) if op == "eq" && ["mail", "userPrincipalName"].contains(&name.as_str()) => {
+                Some((name, op, value, true))
+                    if op == "eq" && ["mail", "userPrincipalName"].contains(&name.as_str()) =>
+                {
                     rows.retain(|m| m.upn.eq_ignore_ascii_case(&value));
                 }
                 _ => return Err(fail(400, "Request_UnsupportedQuery", "Unsupported query filter.")),

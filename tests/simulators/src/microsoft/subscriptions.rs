@@ -72,7 +72,10 @@ impl Subscription {
 pub enum Next {
     Answer(Response),
     /// Ask these URLs for the token, outside the lock, then come back with the draft.
-    Handshake { urls: Vec<String>, then: Draft },
+    Handshake {
+        urls: Vec<String>,
+        then: Draft,
+    },
 }
 
 pub enum Draft {

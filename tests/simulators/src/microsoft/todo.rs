@@ -125,9 +125,10 @@ impl Task {
     }
 
     fn apply(&mut self, ids: &SimIds, now: DateTime<Utc>, body: &Map<String, Value>, creating: bool) -> Outcome<()> {
-        if let Some(name) = body.keys().find(|k| {
-            !k.contains("@odata") && !WRITABLE.contains(&k.as_str()) && !READ_ONLY.contains(&k.as_str())
-        }) {
+        if let Some(name) = body
+            .keys()
+            .find(|k| !k.contains("@odata") && !WRITABLE.contains(&k.as_str()) && !READ_ONLY.contains(&k.as_str()))
+        {
             return Err(unknown_property(name, "microsoft.graph.todoTask"));
         }
         if creating && !body.get("title").is_some_and(Value::is_string) {
@@ -265,7 +266,8 @@ fn linked(ids: &SimIds, item: &Value) -> Outcome<Value> {
 impl State {
     pub fn list(&self, index: usize, list: &str) -> Outcome<&TodoList> {
         let found = self.mailbox(index).and_then(|m| m.lists.iter().find(|l| l.id == list));
-        let malformed = fail(400, "invalidRequest", "Invalid request").header("X-Inner-Code", "ErrorInvalidIdMalformed");
+        let malformed =
+            fail(400, "invalidRequest", "Invalid request").header("X-Inner-Code", "ErrorInvalidIdMalformed");
         found.ok_or_else(|| if list.len() < 20 { malformed } else { not_found() })
     }
 
@@ -375,9 +377,15 @@ impl State {
                     _ => Ok(Response::json(200, &shown(&task))),
                 }
             }
-            ["lists", list, "tasks", id, "linkedResources", rest @ ..] => self.linked_route(call, index, (list, id), rest),
-            ["lists", list, "tasks", id, "attachments", rest @ ..] => self.attachments_route(call, index, (list, id), rest),
-            ["lists", list, "tasks", id, "attachmentSessions", session, ..] => self.upload(call, index, (list, id), session),
+            ["lists", list, "tasks", id, "linkedResources", rest @ ..] => {
+                self.linked_route(call, index, (list, id), rest)
+            }
+            ["lists", list, "tasks", id, "attachments", rest @ ..] => {
+                self.attachments_route(call, index, (list, id), rest)
+            }
+            ["lists", list, "tasks", id, "attachmentSessions", session, ..] => {
+                self.upload(call, index, (list, id), session)
+            }
             ["lists", list, "tasks", id, "checklistItems"] if call.method() == "GET" => {
                 self.task(index, list, id)?;
                 Ok(Response::json(200, &json!({"value": []})))
@@ -510,7 +518,13 @@ impl State {
         Ok(Response::json(200, &json!({"value": value, link: url})))
     }
 
-    fn linked_route(&mut self, call: &Call, index: usize, (list, id): (&str, &str), rest: &[&str]) -> Outcome<Response> {
+    fn linked_route(
+        &mut self,
+        call: &Call,
+        index: usize,
+        (list, id): (&str, &str),
+        rest: &[&str],
+    ) -> Outcome<Response> {
         let mut task = self.task(index, list, id)?;
         let [resource] = rest else {
             call.allow(&["GET", "POST"])?;

@@ -114,7 +114,8 @@ impl State {
         }
         let session = self.ids.base64url(24);
         let content_type = text("contentType").map(str::to_owned);
-        task.sessions.insert(session.clone(), UploadSession { name: name.to_owned(), content_type, size, bytes: Vec::new() });
+        task.sessions
+            .insert(session.clone(), UploadSession { name: name.to_owned(), content_type, size, bytes: Vec::new() });
         let place = self.list_mut(index, list)?.tasks.iter_mut().find(|t| t.id == task.id).ok_or_else(not_found)?;
         *place = task;
         let path = call.request.raw_path.trim_end_matches("/attachments/createUploadSession");
@@ -130,7 +131,8 @@ impl State {
         let sent = &call.request.body;
         let range = call.request.header("Content-Range").and_then(content_range);
         let expected = Some((open.bytes.len(), open.bytes.len() + sent.len(), open.size));
-        let in_step = range == expected && !sent.is_empty() && sent.len() <= CHUNK && open.bytes.len() + sent.len() <= open.size;
+        let in_step =
+            range == expected && !sent.is_empty() && sent.len() <= CHUNK && open.bytes.len() + sent.len() <= open.size;
         if !in_step {
             return Err(fail(416, "InvalidRange", "Content-Range does not fit."));
         }

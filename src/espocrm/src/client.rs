@@ -105,7 +105,6 @@ impl fmt::Debug for Client {
 }
 
 /// How the HTTP client must be built: redirects would carry the key to another host, and EspoCRM makes none.
-#[must_use]
 pub fn http() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())

@@ -10,8 +10,8 @@ use serde_json::{Map, Value as Json, json};
 use sync::{Answer, Day, Field, Importance, Kind, Record, Status, Value, Values, When, text};
 
 use crate::error::unexpected;
-use crate::people::{Entity, Member, Roster};
 use crate::query::moment;
+use crate::roster::{Entity, Member, Roster};
 use crate::{Error, KindSchema, Result};
 
 /// `maxSelectTextAttributeLengthForList`: a longer text of a list may have been cut.
@@ -317,7 +317,7 @@ pub(crate) fn attributes(
     Ok(body)
 }
 
-fn status_word<'a>(kind: Kind, status: &'a Status) -> Result<&'a str> {
+fn status_word(kind: Kind, status: &Status) -> Result<&str> {
     let fits = match status {
         Status::Planned | Status::Held | Status::NotHeld => kind.is_event(),
         Status::NotStarted | Status::Started | Status::Completed | Status::Canceled | Status::Deferred => {

@@ -1,9 +1,8 @@
 //! Participants: users, contacts and leads on the one side, e-mail addresses on the other.
 //!
 //! Facts (EspoCRM 9.3): `in` and `equals` on `emailAddress` match secondary addresses too, the answer names only the primary
-//! one; addresses are stored in lower case beside the written form, and `in` wants lower case; the ids of a link replace the
-//! whole set, columns are merged per id, and the assigned user is always put back; creating a Contact or Lead whose address or
-//! name exists already is answered with 409 `duplicate`, unless `X-Skip-Duplicate-Check` is sent.
+//! one; addresses are stored in lower case beside the written form, and `in` wants lower case; creating a Contact or Lead whose
+//! address or name exists already is answered with 409 `duplicate`, unless `X-Skip-Duplicate-Check` is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
@@ -11,53 +10,19 @@ use std::sync::PoisonError;
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
-use sync::{Answer, Field, People, Person, Record, Value, text};
+use sync::{Field, Record, Value, text};
 
 use crate::client::Client;
 use crate::error::unexpected;
-use crate::map::{Draft, answer_word};
+use crate::map::Draft;
 use crate::query::{IN_MAX, List, Where};
 use crate::records::Fetched;
+use crate::roster::{Addresses, Entity, Found, Roster};
 use crate::wire::{Call, Rows};
 use crate::{Error, Result};
 
 /// How long a looked-up address is trusted: long enough for the records of one page, short enough for an edit to be seen.
 const REMEMBERED: TimeDelta = TimeDelta::seconds(15);
-
-/// What a participant is in EspoCRM, in the order in which an address is looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Entity {
-    /// A user.
-    User,
-    /// A contact.
-    Contact,
-    /// A lead.
-    Lead,
-}
-
-impl Entity {
-    /// All of them, in that order.
-    pub const ALL: [Self; 3] = [Self::User, Self::Contact, Self::Lead];
-
-    /// The name of the entity type.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "User",
-            Self::Contact => "Contact",
-            Self::Lead => "Lead",
-        }
-    }
-
-    /// The name of the link of a Meeting or Call.
-    pub(crate) const fn link(self) -> &'static str {
-        match self {
-            Self::User => "users",
-            Self::Contact => "contacts",
-            Self::Lead => "leads",
-        }
-    }
-}
 
 /// What an unknown person is made into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,160 +42,6 @@ impl PersonKind {
     }
 }
 
-/// Somebody who has an address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// What it is.
-    pub entity: Entity,
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// Who is to be related for an address (lower case).
-pub type Resolved = BTreeMap<String, Found>;
-
-/// A participant of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// What it is.
-    pub entity: Entity,
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: Option<String>,
-    /// Its acceptance status.
-    pub answer: Answer,
-    /// Its primary address, lower case.
-    pub address: Option<String>,
-}
-
-/// All participants of a record as EspoCRM has them, the assigned user included.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Roster {
-    /// The assigned user.
-    pub owner: Option<String>,
-    /// The assigned user's address: other participants who have it are the same person.
-    pub owner_address: Option<String>,
-    /// Users, contacts, leads.
-    pub members: Vec<Member>,
-    /// The links that could be read: the others are never written.
-    pub(crate) links: BTreeSet<Entity>,
-    /// False when the addresses could not be read: nothing is known about the participants then.
-    pub(crate) has_addresses: bool,
-}
-
-impl Roster {
-    fn is_owner(&self, member: &Member) -> bool {
-        (member.entity == Entity::User && self.owner.as_ref() == Some(&member.id))
-            || (member.address.is_some() && member.address == self.owner_address)
-    }
-
-    fn ids(&self) -> BTreeMap<Entity, BTreeSet<String>> {
-        let mut ids = BTreeMap::<Entity, BTreeSet<String>>::new();
-        for member in &self.members {
-            ids.entry(member.entity).or_default().insert(member.id.clone());
-        }
-        if let Some(owner) = self.owner.as_ref().filter(|_| !self.members.is_empty()) {
-            ids.entry(Entity::User).or_default().insert(owner.clone());
-        }
-        ids
-    }
-
-    fn fill(&mut self, addresses: &Addresses) {
-        let address = |entity, id: &str| addresses.get(&(entity, id.to_owned())).cloned();
-        self.owner_address = self.owner.as_deref().and_then(|owner| address(Entity::User, owner));
-        for member in &mut self.members {
-            member.address = address(member.entity, &member.id);
-        }
-        self.has_addresses = true;
-    }
-
-    /// The participants by address, without the assigned user, and the names of those who have none.
-    fn people(&self) -> (People, Vec<String>) {
-        let mut people = People::default();
-        let mut nameless = Vec::new();
-        for member in self.members.iter().filter(|member| !self.is_owner(member)) {
-            let Some(address) = &member.address else {
-                nameless.push(member.name.clone().unwrap_or_else(|| member.id.clone()));
-                continue;
-            };
-            // Two participants of one address are one person; whoever has answered speaks for both.
-            let person = people
-                .0
-                .entry(address.clone())
-                .or_insert_with(|| Person { name: member.name.clone(), answer: member.answer });
-            if person.answer == Answer::None {
-                person.answer = member.answer;
-            }
-        }
-        (people, nameless)
-    }
-
-    /// The attributes that turn this roster into the target. Those without an address, and the assigned user, stay.
-    pub(crate) fn attributes(&self, target: &People, resolved: &Resolved) -> Map<String, Json> {
-        let mut wanted = self.wanted(target, resolved);
-        let mut body = Map::new();
-        for entity in Entity::ALL.into_iter().filter(|entity| self.links.contains(entity)) {
-            let wanted = wanted.remove(&entity).unwrap_or_default();
-            let present: BTreeMap<&str, Answer> = self
-                .members
-                .iter()
-                .filter(|member| member.entity == entity)
-                .map(|member| (member.id.as_str(), member.answer))
-                .collect();
-            if !wanted.keys().map(String::as_str).eq(present.keys().copied()) {
-                body.insert(format!("{}Ids", entity.link()), wanted.keys().cloned().collect());
-            }
-            let columns: Map<String, Json> = wanted
-                .iter()
-                .filter_map(|(id, answer)| Some((id, (*answer)?)))
-                .filter(|(id, answer)| present.get(id.as_str()).copied().unwrap_or_default() != *answer)
-                .map(|(id, answer)| (id.clone(), json!({ "status": answer_word(answer) })))
-                .collect();
-            if !columns.is_empty() {
-                body.insert(format!("{}Columns", entity.link()), Json::Object(columns));
-            }
-        }
-        body
-    }
-
-    /// Ids by entity; with the answer where the target gives one.
-    fn wanted(&self, target: &People, resolved: &Resolved) -> BTreeMap<Entity, BTreeMap<String, Option<Answer>>> {
-        let mut wanted = BTreeMap::<Entity, BTreeMap<String, Option<Answer>>>::new();
-        let mut met = BTreeSet::new();
-        for member in &self.members {
-            let stays = match member.address.as_ref() {
-                _ if self.is_owner(member) => Some(None),
-                None => Some(None),
-                Some(address) => target.0.get(address).map(|person| {
-                    met.insert(address.clone());
-                    Some(person.answer)
-                }),
-            };
-            if let Some(answer) = stays {
-                wanted.entry(member.entity).or_default().insert(member.id.clone(), answer);
-            }
-        }
-        for (address, person) in target.0.iter().filter(|(address, _)| !met.contains(*address)) {
-            if let Some(found) = resolved.get(address) {
-                let answer = wanted.entry(found.entity).or_default().entry(found.id.clone()).or_default();
-                *answer = Some(person.answer);
-            }
-        }
-        if let Some(owner) = &self.owner {
-            wanted.entry(Entity::User).or_default().insert(owner.clone(), None);
-        }
-        wanted
-    }
-
-    /// An empty roster of a record that is to be created.
-    pub(crate) fn of_owner(owner: &str) -> Self {
-        Self { owner: Some(owner.to_owned()), links: Entity::ALL.into(), has_addresses: true, ..Self::default() }
-    }
-}
-
 /// An address that was looked up.
 #[derive(Debug, Clone)]
 pub(crate) struct Remembered {
@@ -238,9 +49,6 @@ pub(crate) struct Remembered {
     address: String,
     at: DateTime<Utc>,
 }
-
-/// Primary addresses, lower case.
-pub(crate) type Addresses = BTreeMap<(Entity, String), String>;
 
 /// True for what EspoCRM takes as an address; an entry of an attendee list may be anything.
 #[must_use]
@@ -485,99 +293,6 @@ fn person_body(address: &str, name: Option<&str>, owner: Option<&str>) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn member(entity: Entity, id: &str, address: Option<&str>, answer: Answer) -> Member {
-        Member {
-            entity,
-            id: id.to_owned(),
-            name: Some(format!("Name of {id}")),
-            answer,
-            address: address.map(str::to_owned),
-        }
-    }
-
-    fn roster() -> Roster {
-        Roster {
-            owner: Some("anna".to_owned()),
-            owner_address: Some("anna@x.example".to_owned()),
-            members: vec![
-                member(Entity::User, "anna", Some("anna@x.example"), Answer::None),
-                member(Entity::User, "boris", Some("boris@x.example"), Answer::Tentative),
-                member(Entity::Contact, "clara", Some("clara@y.example"), Answer::Accepted),
-                member(Entity::Contact, "dumb", None, Answer::None),
-                member(Entity::Lead, "anna-as-lead", Some("anna@x.example"), Answer::None),
-            ],
-            links: Entity::ALL.into(),
-            has_addresses: true,
-        }
-    }
-
-    fn people(list: &[(&str, Answer)]) -> People {
-        People(
-            list.iter()
-                .map(|(address, answer)| ((*address).to_owned(), Person { name: None, answer: *answer }))
-                .collect(),
-        )
-    }
-
-    #[test]
-    fn the_owner_is_no_participant_in_whatever_form_and_who_has_no_address_is_named() {
-        let (people, nameless) = roster().people();
-        assert_eq!(people.0.keys().collect::<Vec<_>>(), ["boris@x.example", "clara@y.example"]);
-        assert_eq!(people.0["clara@y.example"].answer, Answer::Accepted);
-        assert_eq!(nameless, ["Name of dumb"]);
-    }
-
-    #[test]
-    fn writing_what_is_there_writes_nothing() {
-        let roster = roster();
-        let (people, _) = roster.people();
-        assert_eq!(roster.attributes(&people, &Resolved::new()), Map::new());
-    }
-
-    #[test]
-    fn an_answer_alone_sends_one_column() {
-        let target = people(&[("boris@x.example", Answer::Declined), ("clara@y.example", Answer::Accepted)]);
-        let body = roster().attributes(&target, &Resolved::new());
-        assert_eq!(Json::Object(body), json!({ "usersColumns": { "boris": { "status": "Declined" } } }));
-    }
-
-    #[test]
-    fn removing_and_adding_keep_the_owner_and_who_has_no_address() {
-        let target = people(&[
-            ("boris@x.example", Answer::Tentative),
-            ("lea@z.example", Answer::Accepted),
-            ("new@z.example", Answer::None),
-        ]);
-        let resolved = Resolved::from([
-            ("lea@z.example".to_owned(), Found { entity: Entity::Lead, id: "lea".to_owned(), name: String::new() }),
-            ("new@z.example".to_owned(), Found { entity: Entity::Contact, id: "new".to_owned(), name: String::new() }),
-        ]);
-        let body = roster().attributes(&target, &resolved);
-        let expected = json!({
-            "contactsIds": ["dumb", "new"],
-            "leadsIds": ["anna-as-lead", "lea"],
-            "leadsColumns": { "lea": { "status": "Accepted" } },
-        });
-        assert_eq!(Json::Object(body), expected);
-    }
-
-    #[test]
-    fn somebody_known_by_a_second_address_is_not_removed() {
-        let target = people(&[("boris@x.example", Answer::Tentative), ("clara@private.example", Answer::Accepted)]);
-        let clara = Found { entity: Entity::Contact, id: "clara".to_owned(), name: String::new() };
-        let body = roster().attributes(&target, &Resolved::from([("clara@private.example".to_owned(), clara)]));
-        assert_eq!(body, Map::new());
-    }
-
-    #[test]
-    fn a_link_that_cannot_be_read_is_never_written() {
-        let mut roster = roster();
-        roster.links.remove(&Entity::Contact);
-        roster.members.retain(|member| member.entity != Entity::Contact);
-        let body = roster.attributes(&people(&[("boris@x.example", Answer::Tentative)]), &Resolved::new());
-        assert_eq!(body, Map::new());
-    }
 
     #[test]
     fn names_are_split_and_made_acceptable() {

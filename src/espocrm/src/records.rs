@@ -12,8 +12,8 @@ use sync::{Field, Kind, Record, Seen, Value, Values, When, text};
 use crate::client::{Acting, Client};
 use crate::error::unexpected;
 use crate::map::{self, Draft, Source};
-use crate::people::{Resolved, Roster};
 use crate::query::{IN_MAX, List, PAGE_MAX, Where, moment};
+use crate::roster::{Resolved, Roster};
 use crate::wire::{Call, Rows};
 use crate::{Error, KindSchema, Result, Schema};
 
@@ -285,7 +285,7 @@ impl Client {
         }
         let call = Call::new(Method::POST, &[kind.entity()]).body(Json::Object(body));
         match self.write(kind, kind_schema, call, Source::Created, acting).await? {
-            Written::Done(fetched) => Ok(fetched),
+            Written::Done(fetched) => Ok(*fetched),
             Written::Nothing { fallback } => Err(unexpected(fallback)),
         }
     }
@@ -303,7 +303,7 @@ impl Client {
             call = call.header("X-Version-Number", &version.to_string());
         }
         Ok(match self.write(*kind, kind_schema, call, Source::Whole, acting).await? {
-            Written::Done(fetched) => Updated { fetched, wrote: true },
+            Written::Done(fetched) => Updated { fetched: *fetched, wrote: true },
             Written::Nothing { fallback } => {
                 Updated { fetched: Fetched { fallback: Some(fallback), ..edit.current.clone() }, wrote: false }
             }
@@ -349,7 +349,8 @@ impl Client {
         let row: Map<String, Json> = answer.json()?;
         let reader = self.reader(acting, acted.fallback.as_ref());
         let draft = map::draft(kind, schema, &row, source, reader).map_err(Error::after_write)?;
-        Ok(Written::Done(Fetched { fallback: acted.fallback, ..self.finish_written(draft).await }))
+        let fetched = self.finish_written(draft).await;
+        Ok(Written::Done(Box::new(Fetched { fallback: acted.fallback, ..fetched })))
     }
 
     /// Deletes a record.
@@ -364,7 +365,7 @@ impl Client {
 }
 
 enum Written {
-    Done(Fetched),
+    Done(Box<Fetched>),
     /// Only reminders were to be set, and the API user cannot.
     Nothing {
         fallback: String,

@@ -168,7 +168,7 @@ impl Client {
         for kind in Kind::ALL {
             match self.metadata(&format!("entityDefs.{}.fields", kind.entity())).await? {
                 Value::Object(fields) => {
-                    kinds.insert(kind, self.kind_schema(&fields));
+                    kinds.insert(kind, self.kind_schema(kind, &fields));
                 }
                 // PHP writes an empty map as an empty list; null is an unknown key.
                 Value::Null | Value::Array(_) => {}
@@ -190,12 +190,12 @@ impl Client {
         self.send(&call).await?.json()
     }
 
-    fn kind_schema(&self, fields: &Map<String, Value>) -> KindSchema {
+    fn kind_schema(&self, kind: Kind, fields: &Map<String, Value>) -> KindSchema {
         let usable = |name: &str| {
             fields.get(name).is_some_and(|field| !truthy(field, "disabled") && !truthy(field, "notStorable"))
         };
         let config = self.config();
-        let location = config.location_fields.iter().find(|name| usable(name)).cloned();
+        let location = config.location_fields.iter().find(|name| kind.is_event() && usable(name)).cloned();
         let max = location.as_ref().and_then(|name| fields.get(name)?.get("maxLength")?.as_u64());
         KindSchema {
             location,

@@ -162,6 +162,9 @@ impl Client {
         if layout.to_string().contains(&format!("\"{attribute}\"")) {
             return Ok(Provision::Existed);
         }
+        if let Some(panels) = layout.as_array_mut().filter(|panels| panels.is_empty()) {
+            panels.push(json!({ "label": "", "rows": [] }));
+        }
         let Some(rows) = layout.pointer_mut("/0/rows").and_then(Json::as_array_mut) else {
             return Err(crate::error::unexpected(format!("the detail layout of {} has no rows", kind.entity())));
         };

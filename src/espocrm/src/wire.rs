@@ -103,7 +103,9 @@ impl Answer {
         if !self.is_success() {
             return Err(self.refusal());
         }
-        serde_json::from_slice(&self.body).map_err(|error| Error::NotTheApi {
+        // An unknown metadata key is null, which PHP may write as nothing at all.
+        let body = if self.body.is_empty() { b"null" } else { self.body.as_slice() };
+        serde_json::from_slice(body).map_err(|error| Error::NotTheApi {
             what: format!("{} with a body that is not the expected JSON: {error}", self.status),
             request: self.request,
             write: self.write,

@@ -3,6 +3,7 @@
 //! Each migration runs in a transaction of its own. MySQL commits every DDL statement by itself, so there a migration that
 //! was cut short leaves tables behind, and `IF NOT EXISTS` lets it be run again.
 
+pub use sea_orm_migration::MigrationStatus as Status;
 pub use sea_orm_migration::prelude::MigratorTrait;
 use sea_orm_migration::prelude::*;
 

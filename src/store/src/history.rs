@@ -1,0 +1,221 @@
+//! History: every change that was applied, with what it takes to take it back.
+
+use chrono::{DateTime, Utc};
+use entity::history::{ActiveModel, Column, Entity, Model};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use serde::{Deserialize, Serialize};
+use sync::{Cause, Field, Kind, Side, Value};
+
+use crate::convert::{cut, json, millis, moment, read};
+use crate::error::{Result, StoreError};
+use crate::page::{Page, Place};
+
+words! {
+    /// Which way a change went.
+    Direction, "direction" {
+        /// EspoCRM was written.
+        ToEspo = "to_espo",
+        /// Outlook was written.
+        ToOutlook = "to_outlook",
+    }
+}
+
+impl From<Side> for Direction {
+    /// The direction in which that side is written.
+    fn from(written: Side) -> Self {
+        match written {
+            Side::Espo => Self::ToEspo,
+            Side::Outlook => Self::ToOutlook,
+        }
+    }
+}
+
+words! {
+    /// What was done.
+    ChangeType, "type of a change" {
+        /// Something came to be.
+        Create = "create",
+        /// Something became different.
+        Update = "update",
+        /// Something is gone.
+        Delete = "delete",
+    }
+}
+
+/// What became of a field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// The field.
+    pub field: Field,
+    /// Its value before, on the side that was written.
+    pub old: Option<Value>,
+    /// Its value now.
+    pub new: Option<Value>,
+    /// The value that lost a conflict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Value>,
+}
+
+/// A change that was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Our id.
+    pub id: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Why.
+    pub cause: Cause,
+    /// Which way.
+    pub direction: Direction,
+    /// Kind of the record.
+    pub kind: Kind,
+    /// What was done.
+    pub change_type: ChangeType,
+    /// Bound user.
+    pub user_id: Option<String>,
+    /// The link.
+    pub link_id: Option<String>,
+    /// The record.
+    pub record_id: Option<String>,
+    /// The item.
+    pub item_id: Option<String>,
+    /// What became of the fields.
+    pub changes: Vec<FieldChange>,
+    /// The entry that took it back.
+    pub reverted_by: Option<String>,
+    /// The entry that it took back.
+    pub revert_of: Option<String>,
+}
+
+/// Which entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Kind of the record.
+    pub kind: Option<Kind>,
+    /// The record.
+    pub record_id: Option<String>,
+    /// Bound user.
+    pub user_id: Option<String>,
+    /// Which way.
+    pub direction: Option<Direction>,
+    /// What was done.
+    pub change_type: Option<ChangeType>,
+    /// From then on.
+    pub since: Option<DateTime<Utc>>,
+    /// Before that.
+    pub until: Option<DateTime<Utc>>,
+}
+
+fn row(entry: &Entry) -> Result<ActiveModel> {
+    Ok(ActiveModel {
+        id: Set(entry.id.clone()),
+        at: Set(millis(entry.at)),
+        cause: Set(entry.cause.as_str().to_owned()),
+        direction: Set(entry.direction.as_str().to_owned()),
+        kind: Set(entry.kind.as_str().to_owned()),
+        change_type: Set(entry.change_type.as_str().to_owned()),
+        user_id: Set(entry.user_id.clone()),
+        link_id: Set(entry.link_id.clone()),
+        record_id: Set(entry.record_id.clone()),
+        item_id: Set(entry.item_id.as_deref().map(|id| cut(id, 512))),
+        changes: Set(json("history", &entry.changes)?),
+        reverted_by: Set(entry.reverted_by.clone()),
+        revert_of: Set(entry.revert_of.clone()),
+    })
+}
+
+fn entry(row: Model) -> Result<Entry> {
+    let unreadable = |_| StoreError::Unreadable { what: "kind of history entry", text: row.kind.clone(), source: None };
+    Ok(Entry {
+        cause: serde_json::from_value(row.cause.as_str().into()).map_err(|source| StoreError::Unreadable {
+            what: "cause of history entry",
+            text: row.cause.clone(),
+            source: Some(source),
+        })?,
+        direction: row.direction.parse()?,
+        kind: row.kind.parse().map_err(unreadable)?,
+        change_type: row.change_type.parse()?,
+        changes: read("changes of history entry", &row.id, &row.changes)?,
+        at: moment(row.at),
+        id: row.id,
+        user_id: row.user_id,
+        link_id: row.link_id,
+        record_id: row.record_id,
+        item_id: row.item_id,
+        reverted_by: row.reverted_by,
+        revert_of: row.revert_of,
+    })
+}
+
+/// Adds entries.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert_many(conn: &impl ConnectionTrait, entries: &[Entry]) -> Result<()> {
+    for chunk in entries.chunks(500) {
+        let rows = chunk.iter().map(row).collect::<Result<Vec<_>>>()?;
+        Entity::insert_many(rows).exec_without_returning(conn).await?;
+    }
+    Ok(())
+}
+
+/// The entry with that id.
+///
+/// # Errors
+/// When the database fails or the entry cannot be read.
+pub async fn get(conn: &impl ConnectionTrait, id: &str) -> Result<Option<Entry>> {
+    Entity::find_by_id(id).one(conn).await?.map(entry).transpose()
+}
+
+/// Entries, newest first.
+///
+/// # Errors
+/// When the database fails, an entry cannot be read, or the cursor is none of this list.
+pub async fn page(
+    conn: &impl ConnectionTrait,
+    filter: &Filter,
+    cursor: Option<&str>,
+    limit: u64,
+) -> Result<Page<Entry>> {
+    let words = [
+        (Column::Kind, filter.kind.map(sync::Kind::as_str)),
+        (Column::RecordId, filter.record_id.as_deref()),
+        (Column::UserId, filter.user_id.as_deref()),
+        (Column::Direction, filter.direction.map(Direction::as_str)),
+        (Column::ChangeType, filter.change_type.map(ChangeType::as_str)),
+    ];
+    let mut query = Entity::find();
+    for (column, word) in words {
+        if let Some(word) = word {
+            query = query.filter(column.eq(word));
+        }
+    }
+    if let Some(since) = filter.since {
+        query = query.filter(Column::At.gte(millis(since)));
+    }
+    if let Some(until) = filter.until {
+        query = query.filter(Column::At.lt(millis(until)));
+    }
+    if let Some(cursor) = cursor {
+        query = query.filter(Place::parse(cursor)?.before(Column::At, Column::Id));
+    }
+    let query = query.order_by_desc(Column::At).order_by_desc(Column::Id).limit(limit.saturating_add(1));
+    let rows = query.all(conn).await?;
+    let Page { items, next } = Page::cut(rows, limit, |row: &Model| Place::of(moment(row.at), &row.id));
+    Ok(Page { items: items.into_iter().map(entry).collect::<Result<_>>()?, next })
+}
+
+/// Notes that an entry was taken back; false when it had been already, so that it is taken back once.
+///
+/// # Errors
+/// When the database fails.
+pub async fn mark_reverted(conn: &impl ConnectionTrait, id: &str, by: &str) -> Result<bool> {
+    let done = Entity::update_many()
+        .col_expr(Column::RevertedBy, Expr::value(by))
+        .filter(Column::Id.eq(id))
+        .filter(Column::RevertedBy.is_null())
+        .exec(conn)
+        .await?;
+    Ok(done.rows_affected > 0)
+}

@@ -1,0 +1,143 @@
+//! The database: what the service knows between two runs.
+//!
+//! Free functions over `&impl ConnectionTrait`, one module an aggregate; there is no layer above sea-orm, which is the
+//! portability layer already. A caller that has several things to do begins a transaction ([`Store::begin`]) and hands it to
+//! each of them; nothing in here begins one, [`writer`] aside.
+//!
+//! # One writer
+//! SQLite lets one connection write at a time. [`Store`] therefore has a pool of readers, which are told to refuse writes
+//! (`PRAGMA query_only`), and exactly one writing connection. Transactions begin `IMMEDIATE`: they take the write lock before
+//! they read, so none of them ever has to be rolled back because another one wrote in between (SQLite, "Transactions":
+//! upgrading a read transaction fails with `SQLITE_BUSY`). Inside this process writers wait in line for the connection;
+//! against other processes a busy time-out helps. On other databases both sides are one pool.
+//!
+//! Two rules follow. Who holds a transaction must not begin another one, nor wait for [`writer::Writer::enqueue`]: there is
+//! no second writing connection to give. And nobody keeps a transaction open across a request to EspoCRM or Graph.
+//!
+//! # Time and ids
+//! Both are parameters. Moments are kept as milliseconds; what must be exact to the microsecond lives in JSON documents.
+
+mod backend;
+mod convert;
+mod error;
+mod page;
+#[macro_use]
+mod words;
+
+pub mod bindings;
+pub mod cursors;
+pub mod espo_webhooks;
+pub mod history;
+pub mod holds;
+pub mod jobs;
+pub mod leases;
+pub mod links;
+pub mod messages;
+pub mod oauth;
+pub mod roles;
+pub mod rules;
+pub mod settings;
+pub mod subscriptions;
+pub mod switches;
+pub mod tokens;
+pub mod writer;
+
+use migration::{Migrator, MigratorTrait};
+use sea_orm::TransactionTrait;
+pub use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction as Transaction};
+
+pub use error::{Result, StoreError};
+pub use page::Page;
+
+/// The open database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    reader: DatabaseConnection,
+    writer: DatabaseConnection,
+}
+
+/// A step of the schema's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migration {
+    /// Its name, which begins with its date.
+    pub name: String,
+    /// Whether the database has it.
+    pub applied: bool,
+}
+
+impl Store {
+    /// Opens `sqlite://`, `postgres://` or `mysql://`. A SQLite file that is not there is created.
+    ///
+    /// # Errors
+    /// When the address makes no sense or the database cannot be reached.
+    pub async fn open(url: &str) -> Result<Self> {
+        let (reader, writer) = backend::connect(url).await?;
+        Ok(Self { reader, writer })
+    }
+
+    /// For reading; on SQLite it refuses to write.
+    #[must_use]
+    pub const fn read(&self) -> &DatabaseConnection {
+        &self.reader
+    }
+
+    /// For a single write that needs no transaction.
+    #[must_use]
+    pub const fn write(&self) -> &DatabaseConnection {
+        &self.writer
+    }
+
+    /// Begins a transaction that writes. Dropped without a commit, it is rolled back.
+    ///
+    /// # Errors
+    /// When the database is gone, or the write lock is not to be had in time.
+    pub async fn begin(&self) -> Result<Transaction> {
+        Ok(self.writer.begin_with_options(backend::transaction_options(&self.writer)).await?)
+    }
+
+    /// Asks both sides for a sign of life.
+    ///
+    /// # Errors
+    /// When the database is gone.
+    pub async fn ping(&self) -> Result<()> {
+        self.reader.ping().await?;
+        self.writer.ping().await?;
+        Ok(())
+    }
+
+    /// Closes all connections; what was committed is on the disk.
+    ///
+    /// # Errors
+    /// When a connection cannot be closed in order.
+    pub async fn close(self) -> Result<()> {
+        self.reader.close().await?;
+        self.writer.close().await?;
+        Ok(())
+    }
+
+    /// Applies the migrations that are missing.
+    ///
+    /// # Errors
+    /// When a step fails; the steps before it stay applied.
+    pub async fn migrate_up(&self) -> Result<()> {
+        Ok(Migrator::up(&self.writer, None).await?)
+    }
+
+    /// Takes back the last `steps` migrations, and the data with them.
+    ///
+    /// # Errors
+    /// When a step fails.
+    pub async fn migrate_down(&self, steps: u32) -> Result<()> {
+        Ok(Migrator::down(&self.writer, Some(steps)).await?)
+    }
+
+    /// All migrations, and whether they are applied. Writes nothing.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn migrate_status(&self) -> Result<Vec<Migration>> {
+        let all = Migrator::get_migration_with_status_read_only(&self.reader).await?;
+        let applied = |one: &migration::Status| *one == migration::Status::Applied;
+        Ok(all.iter().map(|one| Migration { name: one.name().to_owned(), applied: applied(&one.status()) }).collect())
+    }
+}

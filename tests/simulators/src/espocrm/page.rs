@@ -35,7 +35,8 @@ impl View {
         };
         let user = user.unwrap_or_default();
         let zone = state.zone_of(&state.live_user_id(&user).unwrap_or_default());
-        let day = time::date(field(form, "week")).unwrap_or_else(|| state.clock.now().with_timezone(&zone).date_naive());
+        let day =
+            time::date(field(form, "week")).unwrap_or_else(|| state.clock.now().with_timezone(&zone).date_naive());
         let monday = day.checked_sub_days(Days::new(day.weekday().num_days_from_monday().into())).unwrap_or(day);
         let open = field(form, "open").split_once('/');
         let open = open.and_then(|(kind, id)| def(kind).map(|def| (def, id.to_owned())));
@@ -92,7 +93,10 @@ pub(super) fn answer(sim: &EspoSim, request: &Request) -> Response {
                 }
             }
         }
-        _ => Response::html(404, "<!doctype html><title>Not found</title><p>No such page. <a href=\"/\">Calendar</a>".into()),
+        _ => Response::html(
+            404,
+            "<!doctype html><title>Not found</title><p>No such page. <a href=\"/\">Calendar</a>".into(),
+        ),
     }
 }
 
@@ -111,7 +115,8 @@ fn accept(state: &mut State, view: &View, form: &Form) -> Result<(), String> {
 
 fn save(state: &mut State, view: &View, form: &Form) -> Result<(), String> {
     let actor = state.actor_named(&view.user).ok_or("No such user.")?;
-    let before = view.open.as_ref().and_then(|(def, id)| state.live(def.name, id).cloned().map(|record| (*def, record)));
+    let before =
+        view.open.as_ref().and_then(|(def, id)| state.live(def.name, id).cloned().map(|record| (*def, record)));
     let def = match &before {
         Some((def, _)) => def,
         None => def(field(form, "kind")).filter(|def| KINDS.contains(&def.name)).ok_or("No such kind.")?,
@@ -212,5 +217,9 @@ pub(super) fn span(state: &State, def: &Def, record: &Record, user_id: &str) -> 
     };
     let (start, end) = (side("dateStart"), side("dateEnd"));
     // A task stands on the day when it is due.
-    if def.name == "Task" { end.or(start).map(|due| (due, due)) } else { start.map(|start| (start, end.unwrap_or(start))) }
+    if def.name == "Task" {
+        end.or(start).map(|due| (due, due))
+    } else {
+        start.map(|start| (start, end.unwrap_or(start)))
+    }
 }

@@ -175,7 +175,10 @@ fn panel(out: &mut String, state: &State, view: &View, user_id: &str, open: Opti
     let text = |name: &str| escape(open.and_then(|(_, record)| record.text(name)).unwrap_or_default());
     let _ = write!(out, "<label>Name<input name=\"name\" required value=\"{}\"></label>", text("name"));
     times(out, state, view, user_id, open);
-    let place = open.map_or_else(|| def("Meeting").and_then(|def| location_field(state, def)), |(def, _)| location_field(state, def));
+    let place = open.map_or_else(
+        || def("Meeting").and_then(|def| location_field(state, def)),
+        |(def, _)| location_field(state, def),
+    );
     if let Some(place) = place {
         let _ = write!(out, "<label>Location<input name=\"location\" value=\"{}\"></label>", text(&place));
     }
@@ -225,16 +228,19 @@ fn times(out: &mut String, state: &State, view: &View, user_id: &str, open: Opti
     let label = if is_task { "Due" } else { "End" };
     let _ = write!(out, "<label>{label}<input type=\"datetime-local\" name=\"dateEnd\" value=\"{end}\"></label></div>");
     if open.is_none_or(|(def, _)| def.has_all_day()) {
-        let dated = open.is_some_and(|(_, record)| record.text("dateEndDate").or(record.text("dateStartDate")).is_some());
+        let dated =
+            open.is_some_and(|(_, record)| record.text("dateEndDate").or(record.text("dateStartDate")).is_some());
         let checked = if dated { " checked" } else { "" };
-        let _ = write!(out, "<label class=\"check\"><input type=\"checkbox\" name=\"allDay\"{checked}> All day</label>");
+        let _ =
+            write!(out, "<label class=\"check\"><input type=\"checkbox\" name=\"allDay\"{checked}> All day</label>");
     }
 }
 
 fn names(state: &State, record: &Record) -> String {
-    let users = record.links("users").iter().filter_map(|(id, _)| {
-        state.live("User", id).and_then(|user| user.text("userName")).map(str::to_owned)
-    });
+    let users = record
+        .links("users")
+        .iter()
+        .filter_map(|(id, _)| state.live("User", id).and_then(|user| user.text("userName")).map(str::to_owned));
     let contacts = record.links("contacts").iter().filter_map(|(id, _)| state.name_of("Contact", id));
     users.chain(contacts).collect::<Vec<_>>().join(", ")
 }

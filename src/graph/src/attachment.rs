@@ -11,9 +11,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::Result;
-use crate::client::{Call, Client, Mailbox, with_query};
+use crate::client::{Client, Mailbox};
 use crate::error::Error;
 use crate::events::Deletion;
+use crate::request::{Call, with_query};
 
 /// The largest attachment of a task, in bytes.
 pub const LARGEST: usize = 25 * 1024 * 1024;

@@ -12,9 +12,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use sync::{Item, Seen};
 
-use crate::client::{Call, Client, Failure, Mailbox, PREFER_EVENT, with_query};
+use crate::client::{Client, Mailbox};
 use crate::error::{Error, Refusal};
 use crate::events::expand;
+use crate::request::{Call, Failure, PREFER_EVENT, with_query};
 use crate::throttle::CONCURRENT;
 use crate::{Result, map};
 

@@ -10,9 +10,10 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use url::Url;
 
-use crate::client::{Client, Mailbox, PREFER_EVENT};
+use crate::client::{Client, Mailbox};
 use crate::error::Error;
 use crate::events::in_window;
+use crate::request::PREFER_EVENT;
 use crate::{Result, wire};
 
 /// No round of ours has more pages; a server that gives more is running in a circle.

@@ -145,7 +145,7 @@ pub enum Error {
         why: &'static str,
     },
     /// There is no token.
-    #[error("no access token")]
+    #[error(transparent)]
     Auth(#[from] AuthError),
 }
 

@@ -12,8 +12,9 @@ use serde_json::{Value as Json, json};
 use sync::{Answer, Field, Item, People, Seen, Value, Values};
 use url::Url;
 
-use crate::client::{Call, Client, Failure, Mailbox, PREFER_EVENT, quoted, with_query};
+use crate::client::{Client, Mailbox};
 use crate::error::Error;
+use crate::request::{Call, Failure, PREFER_EVENT, quoted, with_query};
 use crate::{Result, map, wire};
 
 /// The extended property that carries a link's id. It comes back under `$expand` alone, never in delta.

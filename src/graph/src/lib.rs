@@ -22,6 +22,7 @@ mod error;
 mod events;
 mod map;
 pub mod notification;
+mod request;
 mod subscription;
 mod task;
 mod throttle;

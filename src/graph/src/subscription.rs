@@ -12,9 +12,10 @@ use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
-use crate::client::{Call, Client, Failure, Mailbox, Mode};
+use crate::client::{Client, Mailbox, Mode};
 use crate::error::Error;
 use crate::events::Deletion;
+use crate::request::{Call, Failure};
 use crate::{Result, wire};
 
 const IMMUTABLE: &str = r#"IdType="ImmutableId""#;

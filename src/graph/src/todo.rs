@@ -12,9 +12,10 @@ use serde_json::{Value as Json, json};
 use sync::{Field, Item, Seen, Values};
 use url::Url;
 
-use crate::client::{Call, Client, Failure, Mailbox, quoted, with_query};
+use crate::client::{Client, Mailbox};
 use crate::error::Error;
 use crate::events::{Deletion, Patch};
+use crate::request::{Call, Failure, quoted, with_query};
 use crate::{Result, task, wire};
 
 /// `applicationName` of our linked resource.

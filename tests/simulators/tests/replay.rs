@@ -7,6 +7,8 @@
 //! rows come from outside the recording (2 action histories, notifications, 2 streams).
 //! After each exchange the webhook job runs, and what it sends is compared with the recorded deliveries.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -241,43 +243,52 @@ fn compare(exchange: &Exchange, want: &Value, have: &Value, bad: &mut Vec<String
     }
 }
 
-#[tokio::test]
-async fn recorded_exchanges_get_the_same_answers() {
-    let exchanges: Vec<Exchange> = serde_json::from_str(include_str!("fixtures/espocrm-9.3.10.json")).unwrap();
-    assert_eq!(exchanges.len(), EXCHANGES);
-    let clock = SimClock::manual(DateTime::parse_from_rfc3339("2026-11-22T18:58:07Z").unwrap().to_utc());
-    let sim = seeded(&clock);
-    let url = sim.start(0).await.unwrap();
-    let client = reqwest::Client::builder().build().unwrap();
-    let mut ids = BTreeMap::from([
-        ("6b033b3e54905d985".to_owned(), sim.user_id("connector").unwrap()),
-        ("6b033a722b796e5bf".to_owned(), sim.user_id("admin").unwrap()),
-        ("6b033b27232256efe".to_owned(), "role-staff".to_owned()),
-    ]);
-    let receiver = receiver(&clock).await;
-    let mut own_hooks = Vec::new();
-    for event in EVENTS {
-        let body = json!({"event": event, "url": receiver.url});
-        let made =
-            client.post(format!("{url}/api/v1/Webhook")).header("X-Api-Key", sim.api_key()).json(&body).send().await;
-        let made: Value = made.unwrap().json().await.unwrap();
-        own_hooks.push(made["id"].as_str().unwrap().to_owned());
+/// Runs the recorded exchanges one after the other, at the recorded moments.
+struct Replay {
+    clock: SimClock,
+    sim: EspoSim,
+    url: String,
+    client: reqwest::Client,
+    /// Recorded id -> id here.
+    ids: BTreeMap<String, String>,
+    own_hooks: Vec<String>,
+}
+
+struct Answered {
+    status: u16,
+    reason: String,
+    body: Value,
+}
+
+impl Replay {
+    async fn new(receiver_url: &str, clock: SimClock) -> Self {
+        let sim = seeded(&clock);
+        let url = sim.start(0).await.unwrap();
+        let ids = BTreeMap::from([
+            ("6b033b3e54905d985".to_owned(), sim.user_id("connector").unwrap()),
+            ("6b033a722b796e5bf".to_owned(), sim.user_id("admin").unwrap()),
+            ("6b033b27232256efe".to_owned(), "role-staff".to_owned()),
+        ]);
+        let client = reqwest::Client::builder().build().unwrap();
+        let mut own_hooks = Vec::new();
+        for event in EVENTS {
+            let post = client.post(format!("{url}/api/v1/Webhook")).header("X-Api-Key", sim.api_key());
+            let made = post.json(&json!({"event": event, "url": receiver_url})).send().await.unwrap();
+            let made: Value = made.json().await.unwrap();
+            own_hooks.push(made["id"].as_str().unwrap().to_owned());
+        }
+        Self { clock, sim, url, client, ids, own_hooks }
     }
-    let (mut report, mut payloads) = (Vec::new(), 0);
-    for exchange in &exchanges {
-        clock.set(exchange.at);
-        sim.allow_internal_webhooks(!exchange.name.starts_with("webhook-01"));
-        let method = exchange.method.parse().unwrap();
-        let path = mapped(&exchange.path, &ids)
-            .replace(' ', "%20")
-            .replace('"', "%22")
-            .replace('{', "%7B")
-            .replace('}', "%7D");
-        let mut request = client.request(method, format!("{url}{path}"));
-        request = match exchange.r#as.as_str() {
-            "api" => request.header("X-Api-Key", sim.api_key()),
+
+    async fn send(&self, exchange: &Exchange) -> Answered {
+        let escapes = [(' ', "%20"), ('"', "%22"), ('{', "%7B"), ('}', "%7D")];
+        let path = mapped(&exchange.path, &self.ids);
+        let path = escapes.iter().fold(path, |path, (plain, escaped)| path.replace(*plain, escaped));
+        let request = self.client.request(exchange.method.parse().unwrap(), format!("{}{path}", self.url));
+        let mut request = match exchange.r#as.as_str() {
+            "api" => request.header("X-Api-Key", self.sim.api_key()),
             "apimin" => request.header("X-Api-Key", MIN_KEY),
-            "admin" => request.header("Authorization", basic("admin", &sim.admin().password)),
+            "admin" => request.header("Authorization", basic("admin", &self.sim.admin().password)),
             "none" => request,
             user => {
                 let name = user.strip_prefix("user:").unwrap();
@@ -290,49 +301,65 @@ async fn recorded_exchanges_get_the_same_answers() {
         if let Some(body) = &exchange.body {
             let text = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
             let kind = exchange.r#type.as_deref().unwrap_or("application/json");
-            request = request.header("Content-Type", kind).body(mapped(&text, &ids));
+            request = request.header("Content-Type", kind).body(mapped(&text, &self.ids));
         }
         let answer = request.send().await.unwrap();
         let status = answer.status().as_u16();
         let reason = answer.headers().get("X-Status-Reason").map(|reason| reason.to_str().unwrap().to_owned());
         let bytes = answer.bytes().await.unwrap();
-        let have = serde_json::from_slice::<Value>(&bytes).unwrap_or_else(|_| match bytes.is_empty() {
-            true => Value::Null,
-            false => String::from_utf8_lossy(&bytes).into_owned().into(),
-        });
+        let text = || if bytes.is_empty() { Value::Null } else { String::from_utf8_lossy(&bytes).into_owned().into() };
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| text());
+        Answered { status, reason: reason.unwrap_or_default(), body }
+    }
+
+    /// What differs from the recording, and how many webhook payloads were compared.
+    async fn replay(&mut self, exchange: &Exchange) -> (Vec<String>, usize) {
+        self.clock.set(exchange.at);
+        self.sim.allow_internal_webhooks(!exchange.name.starts_with("webhook-01"));
+        let answered = self.send(exchange).await;
         let mut bad = Vec::new();
-        if status != exchange.status {
-            bad.push(format!("status {status}, recorded {}", exchange.status));
+        if answered.status != exchange.status {
+            bad.push(format!("status {}, recorded {}", answered.status, exchange.status));
         }
-        let wanted_reason = exchange.reason.as_ref().map(|reason| mapped(reason, &ids));
-        if reason.unwrap_or_default() != wanted_reason.unwrap_or_default() {
-            bad.push(format!("another reason than {:?}", exchange.reason));
+        if answered.reason != mapped(exchange.reason.as_deref().unwrap_or_default(), &self.ids) {
+            bad.push(format!("reason '{}', recorded {:?}", answered.reason, exchange.reason));
         }
         if let Some(wanted) = &exchange.keys {
-            let extra: Vec<_> = keys(&have).symmetric_difference(wanted).cloned().collect();
-            bad.extend((!extra.is_empty()).then(|| format!("keys differ: {extra:?}")));
+            let differing: Vec<_> = keys(&answered.body).symmetric_difference(wanted).cloned().collect();
+            bad.extend((!differing.is_empty()).then(|| format!("keys differ: {differing:?}")));
         }
         if let Some(want) = &exchange.answer {
-            if let (Some(theirs), Some(ours)) =
-                (want.get("id").and_then(Value::as_str), have.get("id").and_then(Value::as_str))
-            {
-                if exchange.method == "POST" {
-                    ids.insert(theirs.to_owned(), ours.to_owned());
-                }
-            }
-            let want: Value = serde_json::from_str(&mapped(&want.to_string(), &ids)).unwrap();
-            compare(exchange, &want, &have, &mut bad);
+            let id = |value: &Value| value.get("id").and_then(Value::as_str).map(str::to_owned);
+            let made = id(want).zip(id(&answered.body)).filter(|_| exchange.method == "POST");
+            self.ids.extend(made);
+            let want: Value = serde_json::from_str(&mapped(&want.to_string(), &self.ids)).unwrap();
+            compare(exchange, &want, &answered.body, &mut bad);
         }
-        let before = sim.deliveries().len();
-        sim.run_webhook_job().await;
-        let mut sent = sim.deliveries().split_off(before);
-        sent.retain(|delivery| own_hooks.contains(&delivery.webhook_id));
-        payloads += compare_deliveries(&exchange.name, &sent, &ids, &mut bad);
+        let before = self.sim.deliveries().len();
+        self.sim.run_webhook_job().await;
+        let mut sent = self.sim.deliveries().split_off(before);
+        sent.retain(|delivery| self.own_hooks.contains(&delivery.webhook_id));
+        let payloads = compare_deliveries(&exchange.name, &sent, &self.ids, &mut bad);
+        (bad, payloads)
+    }
+}
+
+#[tokio::test]
+async fn recorded_exchanges_get_the_same_answers() {
+    let exchanges: Vec<Exchange> = serde_json::from_str(include_str!("fixtures/espocrm-9.3.10.json")).unwrap();
+    assert_eq!(exchanges.len(), EXCHANGES);
+    let clock = SimClock::manual(DateTime::parse_from_rfc3339("2026-11-22T18:58:07Z").unwrap().to_utc());
+    let receiver = receiver(&clock).await;
+    let mut replay = Replay::new(&receiver.url, clock).await;
+    let (mut report, mut payloads) = (Vec::new(), 0);
+    for exchange in &exchanges {
+        let (bad, compared) = replay.replay(exchange).await;
+        payloads += compared;
         report.extend(bad.into_iter().map(|text| format!("{}: {text}", exchange.name)));
     }
     assert!(report.is_empty(), "{} differences:\n{}", report.len(), report.join("\n"));
     assert_eq!(payloads, PAYLOADS);
-    sim.stop().await;
+    replay.sim.stop().await;
     receiver.stop().await;
 }
 

@@ -47,7 +47,7 @@ pub(super) fn app_user(state: &State, call: &Call<'_>) -> Answer {
         "acl": acl(state, call),
         "preferences": preferences,
         "token": call.login.token,
-        "settings": settings(state),
+        "settings": settings(state, call),
         "language": "en_US",
         "appParams": {"maxUploadSize": 50, "isRestrictedMode": false, "passwordChangeForNonAdminDisabled": false,
             "systemUserId": "system"},
@@ -75,17 +75,15 @@ fn acl(state: &State, call: &Call<'_>) -> Value {
         "groupEmailAccountPermission": "no", "followerManagementPermission": "no", "dataPrivacyPermission": "no"})
 }
 
-fn settings(state: &State) -> Value {
+fn settings(state: &State, call: &Call<'_>) -> Value {
     json!({"version": VERSION, "timeZone": state.settings.zone.name(), "dateFormat": "DD.MM.YYYY", "timeFormat": "HH:mm",
-        "weekStart": 0, "language": "en_US", "siteUrl": "http://127.0.0.1:8090", "recordListMaxSizeLimit": 200,
+        "weekStart": 0, "language": "en_US", "siteUrl": call.request.base, "recordListMaxSizeLimit": 200,
         "assignmentEmailNotifications": false, "defaultCurrency": "USD", "authenticationMethod": null})
 }
 
 pub(super) fn settings_route(state: &mut State, call: &Call<'_>) -> Answer {
     if call.method() == "GET" {
-        let mut shown = settings(state);
-        shown["siteUrl"] = call.request.base.as_str().into();
-        return ok(shown);
+        return ok(settings(state, call));
     }
     if !call.actor().is_admin() {
         return Err(Refusal::forbidden(""));
@@ -142,7 +140,7 @@ fn fields(state: &State, def: &defs::Def) -> Map<String, Value> {
         let field = ["Ids", "Names", "Columns", "Types", "Data", "Map"]
             .iter()
             .find_map(|part| attribute.strip_suffix(part))
-            .or_else(|| attribute.strip_suffix("Id").filter(|field| *field != "" && attribute != "id"))
+            .or_else(|| attribute.strip_suffix("Id").filter(|_| attribute != "id"))
             .or_else(|| attribute.strip_suffix("Name").filter(|field| def.has(&format!("{field}Id"))))
             .or_else(|| attribute.strip_suffix("Date").filter(|field| def.has(field)))
             .or_else(|| (attribute == "parentType").then_some("parent"))

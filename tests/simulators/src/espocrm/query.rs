@@ -210,7 +210,8 @@ impl Matcher<'_> {
         if link_part(name).is_some_and(|(link, part)| part == "Ids" && self.def.links.contains(&link)) {
             return Err(Refusal::new(500, ""));
         }
-        if !self.state.has_attribute(self.def, name) && !(name == "uid" && self.def.is_event()) {
+        let exists = self.state.has_attribute(self.def, name) || (name == "uid" && self.def.is_event());
+        if !exists {
             return Err(Refusal::new(400, format!("Not existing attribute '{name}' in where.")));
         }
         Ok(())

@@ -26,6 +26,8 @@ async fn tasks_that_graph_refuses_are_refused() {
         assert_eq!(g.send(ANNA, "POST", &base, body).await.status, 400, "{why}");
     }
     assert_eq!(g.get(ANNA, "/me/todo/lists/AAMkLISTxxxxxxxxxxxxxxxxxxxxx/tasks").await.status, 404);
+    let malformed = g.get(ANNA, "/me/todo/lists/short").await.ok(400);
+    assert_eq!(malformed.body["error"]["innerError"]["code"], "ErrorInvalidIdMalformed");
     assert_eq!(g.get(ANNA, &format!("{base}?$filter=bogus%20eq%20'x'")).await.status, 400);
     assert_eq!(g.send(ANNA, "PUT", &base, json!({})).await.status, 405);
 }

@@ -67,6 +67,19 @@ async fn requests_before_retry_after_has_passed_are_reported() {
 }
 
 #[tokio::test]
+async fn too_many_requests_in_ten_minutes_are_429_until_they_are_over() {
+    let g = Graph::new();
+    g.sim.limit_requests(Some(2));
+    g.get(ANNA, "/me/events").await.ok(200);
+    g.get(ANNA, "/me/events").await.ok(200);
+    let refused = g.get(ANNA, "/me/events").await.ok(429);
+    assert_eq!((refused.code(), refused.response.get_header("Retry-After")), ("TooManyRequests", Some("600")));
+    g.get(BORIS, "/me/events").await.ok(200);
+    g.clock.advance(TimeDelta::minutes(10));
+    g.get(ANNA, "/me/events").await.ok(200);
+}
+
+#[tokio::test]
 async fn a_person_at_the_keyboard_is_neither_throttled_nor_counted() {
     let s = Served::new().await;
     s.g.sim.throttle(ANNA, 1, 5);

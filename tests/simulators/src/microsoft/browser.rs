@@ -309,16 +309,16 @@ fn event_row(view: &View, event: &Value) -> String {
     badge(!mine && ["none", "notResponded"].contains(&answer), "ask", "not answered");
     badge(answer == "accepted", "good", "accepted");
     badge(answer == "tentativelyAccepted", "ask", "tentative");
-    let place = escape(event["location"]["displayName"].as_str().unwrap_or_default());
+    let place = event["location"]["displayName"].as_str().unwrap_or_default();
+    let organizer = event["organizer"]["emailAddress"]["name"].as_str().unwrap_or_default();
     let people = event["attendees"].as_array().map_or(0, Vec::len);
-    let with = if people > 0 { format!(" · {people} invited") } else { String::new() };
-    let by = if mine {
-        String::new()
-    } else {
-        format!(" · by {}", escape(event["organizer"]["emailAddress"]["name"].as_str().unwrap_or_default()))
-    };
+    let mut notes = Vec::new();
+    notes.extend((!place.is_empty()).then(|| escape(place)));
+    notes.extend((people > 0).then(|| format!("{people} invited")));
+    notes.extend((!mine).then(|| format!("by {}", escape(organizer))));
+    let notes = notes.join(" · ");
     format!(
-        "<details class=\"event {}\"><summary><time>{time}</time><span class=\"what\"><b>{}</b>{badges}<small>{place}{with}{by}</small></span></summary>{}</details>",
+        "<details class=\"event {}\"><summary><time>{time}</time><span class=\"what\"><b>{}</b>{badges}<small>{notes}</small></span></summary>{}</details>",
         text("showAs"),
         text("subject"),
         edit_form(view, event, mine)

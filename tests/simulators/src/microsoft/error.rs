@@ -14,12 +14,21 @@ pub struct Refusal {
     pub headers: Vec<(String, String)>,
     /// An identity platform error carries its number; a Graph error none.
     pub number: Option<u32>,
+    /// To Do wraps the code of Exchange into its own.
+    pub inner_code: Option<&'static str>,
 }
 
 pub type Outcome<T> = Result<T, Refusal>;
 
 pub fn fail(status: u16, code: &str, message: impl Into<String>) -> Refusal {
-    Refusal { status, code: code.to_owned(), message: message.into(), headers: Vec::new(), number: None }
+    Refusal {
+        status,
+        code: code.to_owned(),
+        message: message.into(),
+        headers: Vec::new(),
+        number: None,
+        inner_code: None,
+    }
 }
 
 /// An error of the token endpoint.
@@ -75,11 +84,17 @@ impl Refusal {
                 "trace_id": trace,
                 "correlation_id": ids.uuid(),
             }),
-            None => json!({"error": {"code": self.code, "message": self.message, "innerError": {
-                "date": now.format("%Y-%m-%dT%H:%M:%S").to_string(),
-                "client-request-id": client_request_id.unwrap_or(&trace),
-                "request-id": trace,
-            }}}),
+            None => {
+                let mut inner = json!({
+                    "date": now.format("%Y-%m-%dT%H:%M:%S").to_string(),
+                    "client-request-id": client_request_id.unwrap_or(&trace),
+                    "request-id": trace,
+                });
+                if let Some(code) = self.inner_code {
+                    inner["code"] = json!(code);
+                }
+                json!({"error": {"code": self.code, "message": self.message, "innerError": inner}})
+            }
         };
         let mut response = Response::json(self.status, &body);
         response.headers.extend(self.headers);

@@ -74,7 +74,9 @@ impl GraphSim {
     pub fn new(clock: SimClock, seed: u64) -> Self {
         // A process has one TLS provider; a second call finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
+        // No pooled connections: they would belong to whichever runtime opened them, and die with it.
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
+        let client = client.redirect(reqwest::redirect::Policy::none()).build();
         Self(Arc::new(Inner {
             wire: Wire::new(clock.clone()),
             state: Mutex::new(State::new(clock, seed)),
@@ -253,6 +255,11 @@ impl GraphSim {
         if let Some(mailbox) = index.and_then(|n| state.mailboxes.get_mut(n)) {
             (mailbox.gate.forced, mailbox.gate.retry_after) = (times, retry_after);
         }
+    }
+
+    /// At most this many requests in ten minutes per mailbox (Graph: 10,000); no limit unless set.
+    pub fn limit_requests(&self, limit: Option<u32>) {
+        self.state().settings.request_limit = limit;
     }
 
     pub fn throttle_report(&self) -> BTreeMap<String, ThrottleReport> {

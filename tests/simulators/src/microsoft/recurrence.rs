@@ -168,7 +168,7 @@ fn in_month(pattern: &Map<String, Value>, kind: &str, start: NaiveDate) -> Vec<N
     let wanted = weekdays(pattern);
     let mut hits = days.into_iter().filter(|d| wanted.contains(&d.weekday().num_days_from_sunday()));
     let hit = match text(pattern, "index") {
-        "last" => hits.last(),
+        "last" => hits.next_back(),
         "second" => hits.nth(1),
         "third" => hits.nth(2),
         "fourth" => hits.nth(3),

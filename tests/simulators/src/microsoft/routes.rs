@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::error::{Outcome, Refusal, denied, fail, no_segment};
 use super::request::{Call, Grant, Prefer};
-use super::state::{Early, Mailbox, State};
+use super::state::{Early, Gate, Mailbox, State};
 use super::subscriptions::Next;
 use super::{GraphSim, browser};
 use crate::plumbing::{Logged, Request, Response, lock, percent_decode};
@@ -258,6 +258,16 @@ fn step_request(outer: &Request, row: &Value) -> Option<Request> {
     Some(inner)
 }
 
+impl Gate {
+    /// Counts a request of the current ten minutes; how long to wait when there were too many.
+    fn over_limit(&mut self, now: DateTime<Utc>, limit: Option<u32>) -> Option<TimeDelta> {
+        let fresh = |since: DateTime<Utc>| now - since < TimeDelta::minutes(10);
+        let (since, count) = self.window.filter(|(since, _)| fresh(*since)).unwrap_or((now, 0));
+        self.window = Some((since, count + 1));
+        limit.filter(|limit| count >= *limit).map(|_| since + TimeDelta::minutes(10) - now)
+    }
+}
+
 impl State {
     /// Which mailbox a path means and whether the grant may open it.
     fn whose<'p>(&self, grant: &Grant, parts: &'p [&'p str]) -> Outcome<(usize, &'p [&'p str])> {
@@ -305,6 +315,13 @@ impl State {
             let wait = gate.retry_after;
             gate.blocked = Some((now, now + TimeDelta::seconds(i64::try_from(wait).unwrap_or(0))));
             return Err(throttled(wait));
+        }
+        if let Some(wait) = gate.over_limit(now, self.settings.request_limit) {
+            gate.refused += 1;
+            gate.blocked = Some((now, now + wait));
+            let message = "Please retry again later.";
+            let wait = wait.num_seconds().max(1).to_string();
+            return Err(fail(429, "TooManyRequests", message).header("Retry-After", &wait));
         }
         if gate.in_flight >= CONCURRENCY {
             gate.refused += 1;

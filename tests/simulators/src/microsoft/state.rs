@@ -186,6 +186,8 @@ pub struct Gate {
     pub retry_after: u64,
     pub blocked: Option<(DateTime<Utc>, DateTime<Utc>)>,
     pub early: Vec<Early>,
+    /// Start of the current ten minutes and the requests since.
+    pub window: Option<(DateTime<Utc>, u32)>,
 }
 
 /// A request that came before `Retry-After` had passed.
@@ -302,6 +304,8 @@ pub struct Settings {
     pub todo_app_subscriptions: bool,
     /// How long a request holds its place at the mailbox.
     pub service_time: Duration,
+    /// Requests in ten minutes per mailbox.
+    pub request_limit: Option<u32>,
 }
 
 /// Everything behind one lock.
@@ -349,6 +353,7 @@ impl State {
                 hide_removed_occurrences: false,
                 todo_app_subscriptions: false,
                 service_time: Duration::from_millis(2),
+                request_limit: None,
             },
             lost_joins: Vec::new(),
             clock,

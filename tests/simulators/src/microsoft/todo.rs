@@ -266,9 +266,8 @@ fn linked(ids: &SimIds, item: &Value) -> Outcome<Value> {
 impl State {
     pub fn list(&self, index: usize, list: &str) -> Outcome<&TodoList> {
         let found = self.mailbox(index).and_then(|m| m.lists.iter().find(|l| l.id == list));
-        let malformed =
-            fail(400, "invalidRequest", "Invalid request").header("X-Inner-Code", "ErrorInvalidIdMalformed");
-        found.ok_or_else(|| if list.len() < 20 { malformed } else { not_found() })
+        let malformed = || Refusal { inner_code: Some("ErrorInvalidIdMalformed"), ..invalid("Invalid request") };
+        found.ok_or_else(|| if list.len() < 20 { malformed() } else { not_found() })
     }
 
     pub fn list_mut(&mut self, index: usize, list: &str) -> Outcome<&mut TodoList> {

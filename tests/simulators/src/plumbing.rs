@@ -619,8 +619,9 @@ async fn answer(request: HttpRequest, body: Bytes, served: Data<Served>) -> Http
         .collect();
     plain.body = body.to_vec();
     plain.base.clone_from(&served.base);
-    plain.person =
-        plain.header("X-Simulator-Person") == Some("1") || plain.path == "/" || plain.path.starts_with("/ui");
+    plain.person = plain.header("X-Simulator-Person") == Some("1")
+        || matches!(plain.path.as_str(), "/" | "/favicon.ico")
+        || plain.path.starts_with("/ui");
     match served.wire.run(plain, &served.handler).await {
         Outcome::Drop => HttpResponse::Ok().force_close().body(Broken),
         Outcome::Answer(response) => to_actix(response),

@@ -388,6 +388,43 @@ fn the_assignee_is_always_an_attendee_and_columns_are_merged() {
 }
 
 #[test]
+fn without_assignment_permission_only_new_others_are_refused() {
+    let crm = Crm::new();
+    let all = json!({"create": "yes", "read": "all", "edit": "all", "delete": "all", "stream": "all"});
+    let scopes = json!({"Meeting": all});
+    let made = id(&crm.meeting(json!({"usersIds": [crm.anna]})));
+    let path = format!("Meeting/{made}");
+    crm.sim.set_role("role-connector", &scopes, "no");
+    let same = json!({"name": "same people", "assignedUserId": crm.anna, "usersIds": [crm.anna]});
+    assert_eq!(crm.api("PUT", &path, &same).0, 200);
+    assert_eq!(crm.api("PUT", &path, &json!({"usersIds": [crm.anna, crm.boris]})).0, 403);
+    crm.sim.set_role("role-connector", &scopes, "team");
+    assert_eq!(crm.api("PUT", &path, &json!({"assignedUserId": crm.boris})).0, 403);
+    let team = crm.sim.seed("Team", &json!({"name": "Both"}));
+    for user in [crm.boris.clone(), crm.sim.user_id("connector").unwrap()] {
+        assert!(crm.sim.relate("User", &user, "teams", &team));
+    }
+    assert_eq!(crm.api("PUT", &path, &json!({"assignedUserId": crm.boris})).0, 200);
+}
+
+#[tokio::test]
+async fn a_webhook_tells_its_owner_only_what_the_role_may_read() {
+    let (crm, receiver) = (Crm::new(), Receiver::new(200).await);
+    crm.hook("Meeting.update", &receiver.running.url);
+    let meeting = id(&crm.meeting(json!({})));
+    let fields = json!({"Meeting": {"description": {"read": "no", "edit": "no"}}});
+    crm.sim.set_field_access("role-connector", &fields);
+    let change = json!({"name": "seen", "description": "hidden"});
+    crm.sim.write_as("anna", "PUT", "Meeting", Some(&meeting), &change).unwrap();
+    crm.sim.run_webhook_job().await;
+    assert_eq!((&receiver.bodies()[0][0]["name"], receiver.bodies()[0][0].get("description")), (&json!("seen"), None));
+    let own = json!({"Webhook": true, "Meeting": {"create": "yes", "read": "own", "edit": "own"}});
+    crm.sim.set_role("role-connector", &own, "all");
+    crm.sim.write_as("anna", "PUT", "Meeting", Some(&meeting), &json!({"name": "unseen"})).unwrap();
+    assert_eq!((crm.sim.run_webhook_job().await, crm.sim.pending_webhooks()), (0, 0));
+}
+
+#[test]
 fn deleted_records_are_gone_for_the_api_and_restored_without_a_webhook() {
     let crm = Crm::new();
     let meeting = id(&crm.meeting(json!({})));

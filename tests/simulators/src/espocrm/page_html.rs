@@ -72,7 +72,7 @@ fn head(out: &mut String, state: &State, view: &View, user_id: &str) {
     let _ = write!(
         out,
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>EspoCRM calendar</title>\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><style>{STYLE}</style></head><body>\
+         <link rel=\"icon\" href=\"data:,\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><style>{STYLE}</style></head><body>\
          <header><h1>EspoCRM</h1><small>simulated {VERSION} &middot; {zone}</small><form method=\"get\" action=\"/\">\
          <input type=\"hidden\" name=\"week\" value=\"{}\"><select name=\"user\" aria-label=\"User\">",
         view.monday

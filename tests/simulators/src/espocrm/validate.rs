@@ -6,17 +6,18 @@ use serde_json::{Map, Value};
 
 use super::defs::{self, Def, def, foreign_of};
 use super::refusal::Refusal;
-use super::state::{Actor, State};
+use super::state::{Actor, Record, State};
 use super::time;
 
-/// `creating`: there is no record yet.
+/// `before`: the record as it is stored, if there is one.
 pub(super) fn validate(
     state: &State,
     def: &'static Def,
     data: &Map<String, Value>,
     actor: &Actor,
-    creating: bool,
+    before: Option<&Record>,
 ) -> Result<(), Refusal> {
+    let creating = before.is_none();
     for field in def.required {
         if lacks(data, field, creating) {
             return Err(Refusal::invalid(def.name, field, "required"));
@@ -27,7 +28,8 @@ pub(super) fn validate(
             check_value(state, def, name, value)?;
         }
     }
-    check_links(state, def, data, actor)
+    check_links(state, def, data, actor)?;
+    check_assignment(state, def, data, actor, before)
 }
 
 fn lacks(data: &Map<String, Value>, field: &str, creating: bool) -> bool {
@@ -155,12 +157,32 @@ fn check_links(state: &State, def: &'static Def, data: &Map<String, Value>, acto
     if let (Some(kind), Some(id)) = (text("parentType"), text("parentId")) {
         check_parent(state, def, kind, id, actor)?;
     }
-    let others = assigned.map(str::to_owned).into_iter().chain(ids(data.get("usersIds"))).any(|id| id != actor.id);
-    let assignment = state.role_of(actor).map_or("all", |role| role.assignment.as_str());
-    if others && assignment == "no" && !def.done.is_empty() {
-        return Err(Refusal::forbidden("Assignment failure: assigned user or team not allowed."));
-    }
     Ok(())
+}
+
+/// Whom a user may newly assign or invite: `assignmentPermission` all, team or no; itself always.
+fn check_assignment(
+    state: &State,
+    def: &'static Def,
+    data: &Map<String, Value>,
+    actor: &Actor,
+    before: Option<&Record>,
+) -> Result<(), Refusal> {
+    let level = state.role_of(actor).map_or("all", |role| role.assignment.as_str());
+    if level == "all" || !def.has_reminders() {
+        return Ok(());
+    }
+    let teams = |id: &str| state.live("User", id).map(|user| user.links("teams").to_vec()).unwrap_or_default();
+    let own = teams(&actor.id);
+    let mate = |id: &str| level == "team" && teams(id).iter().any(|(team, _)| own.iter().any(|(mine, _)| mine == team));
+    let assigned = data.get("assignedUserId").and_then(Value::as_str);
+    let assigned = assigned.filter(|id| before.and_then(|record| record.text("assignedUserId")) != Some(*id));
+    let invited = ids(data.get("usersIds"));
+    let invited = invited.iter().filter(|id| !before.is_some_and(|record| record.linked("users", id)));
+    if assigned.into_iter().chain(invited.map(String::as_str)).all(|id| id == actor.id || mate(id)) {
+        return Ok(());
+    }
+    Err(Refusal::forbidden("Assignment failure: assigned user or team not allowed."))
 }
 
 fn check_parent(state: &State, of: &Def, kind: &str, id: &str, actor: &Actor) -> Result<(), Refusal> {

@@ -55,7 +55,7 @@ fn clean(state: &State, def: &'static Def, body: &Value, actor: &Actor) -> Map<S
 
 pub(super) fn create(state: &mut State, def: &'static Def, body: &Value, actor: &Actor) -> Result<Value, Refusal> {
     let data = clean(state, def, body, actor);
-    validate(state, def, &data, actor, true)?;
+    validate(state, def, &data, actor, None)?;
     let mut record = state.blank(def, &actor.id);
     let sent = assign(state, def, &mut record, &data, actor, true);
     let id = record.id().to_owned();
@@ -78,7 +78,7 @@ pub(super) fn update(
     let missing = || Refusal::new(404, format!("Record {id} not found."));
     let before = state.live(def.name, id).cloned().ok_or_else(missing)?;
     let data = clean(state, def, body, actor);
-    validate(state, def, &data, actor, false)?;
+    validate(state, def, &data, actor, Some(&before))?;
     check_version(def, &before, &data, version)?;
     let mut record = before.clone();
     let changed = assign(state, def, &mut record, &data, actor, false);

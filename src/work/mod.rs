@@ -1,1 +1,22 @@
-//! Under construction.
+//! The workers: a hint becomes a look at both ends, a look a plan, a plan writes, and the writes a new base.
+//!
+//! - [`dispatch`] leases due messages from the store and hands each to a task, a bounded number at a time;
+//! - [`handle`] turns one message into calls of [`reconcile`] and decides what becomes of it: done, later, parked, dead;
+//! - [`reconcile`] finds or makes the link, holds its lock, reads both ends afresh, decides, executes, absorbs and stores;
+//! - [`execute`] is one step of a plan against one system; [`people`] finds out who participants are.
+//!
+//! Nothing is written to a system before the intent is stored, and nothing is believed that was not seen: after a crash the
+//! marker, or the equal content, of what may have been created is looked up before anything is created again.
+
+pub mod context;
+pub mod dispatch;
+pub mod error;
+pub mod execute;
+pub mod explain;
+pub mod handle;
+pub mod locks;
+pub mod people;
+pub mod reconcile;
+
+pub use dispatch::run;
+pub use explain::explain;

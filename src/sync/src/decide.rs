@@ -157,13 +157,11 @@ fn new_item(view: &View<'_>, record: &Record) -> Plan {
     if record.kind.is_event() {
         writes.remove(&Field::Status);
     }
-    if let Some(reason) = attendees_left_out(view, record) {
-        if writes
-            .remove(&Field::Participants)
-            .is_some_and(|write| write.value.as_people().is_some_and(|p| !p.0.is_empty()))
-        {
-            notes.push(reason);
-        }
+    let some = |write: &Write| write.value.as_people().is_some_and(|people| !people.0.is_empty());
+    if let Some(reason) = attendees_left_out(view, record)
+        && writes.remove(&Field::Participants).as_ref().is_some_and(some)
+    {
+        notes.push(reason);
     }
     if !record.without_address.is_empty() {
         notes.push(Reason::WithoutAddress { names: record.without_address.clone() });

@@ -56,7 +56,7 @@ pub fn to_html(text: &str) -> String {
     // Runs of blanks survive HTML only as no-break spaces.
     let kept = escaped.replace("  ", " &nbsp;");
     kept.split('\n')
-        .map(|line| if line.starts_with(' ') { format!("&nbsp;{}", &line[1..]) } else { line.to_owned() })
+        .map(|line| line.strip_prefix(' ').map_or_else(|| line.to_owned(), |rest| format!("&nbsp;{rest}")))
         .collect::<Vec<_>>()
         .join("<br>\n")
 }

@@ -1,0 +1,124 @@
+//! The poll: EspoCRM by `modifiedAt`, Graph by delta where no subscription is alive.
+//!
+//! EspoCRM 9.3 hands out at most 20 webhook events per run of a job that runs every few minutes, and loses them for good when
+//! the receiver was away: the poll is what makes EspoCRM near real time. `modifiedAt` has seconds, and rows of one second may
+//! be committed late, so each poll steps back a little; what was hinted at already is remembered.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use espocrm::{Brief, Cursor};
+use store::bindings::{self, BindingState};
+use store::{cursors, links};
+use sync::{Cause, Direction, Kind, Target};
+
+use super::{mailbox, publish, subscriptions};
+use crate::app::App;
+use crate::work::context::rules_of;
+use crate::work::error::WorkError;
+
+/// How far a poll steps back.
+const OVERLAP: TimeDelta = TimeDelta::seconds(5);
+/// Rows per page.
+const PAGE: u32 = 200;
+
+/// What the last polls have hinted at: id and `modifiedAt`.
+type Hinted = HashMap<(Kind, String), DateTime<Utc>>;
+
+pub(super) async fn run(app: App) {
+    let mut hinted = Hinted::new();
+    loop {
+        if let Err(error) = espo(&app, &mut hinted).await {
+            tracing::warn!(error = error.sentence(), "EspoCRM could not be polled");
+        }
+        if let Err(error) = outlook(&app).await {
+            tracing::warn!(error = error.sentence(), "mailboxes could not be polled");
+        }
+        tokio::select! {
+            () = app.shutdown().cancelled() => return,
+            () = tokio::time::sleep(app.config().sync.poll_interval) => {}
+        }
+    }
+}
+
+async fn espo(app: &App, hinted: &mut Hinted) -> Result<(), WorkError> {
+    let Some(connection) = app.connections().espocrm() else { return Ok(()) };
+    if bindings::enabled_in(app.store().read(), &[BindingState::Active]).await?.is_empty() {
+        return Ok(());
+    }
+    let schema = connection.schema().await?;
+    for kind in Kind::ALL {
+        if schema.of(kind).is_err() || !anybody_wants(app, kind).await? {
+            continue;
+        }
+        let name = format!("poll:{kind}");
+        let stored = cursors::get(app.store().read(), &name).await?;
+        let last = stored.and_then(|text| text.parse::<DateTime<Utc>>().ok()).unwrap_or_else(|| app.clock().now());
+        let mut cursor = Cursor { at: last - OVERLAP, id: None };
+        let mut newest = last;
+        loop {
+            let page = connection.client.changed_since(&schema, kind, &cursor, PAGE).await?;
+            for brief in page.items {
+                newest = newest.max(brief.modified);
+                look(app, kind, brief, hinted).await?;
+            }
+            match page.last {
+                Some(next) if page.more => cursor = next,
+                _ => break,
+            }
+        }
+        hinted.retain(|(known, _), at| *known != kind || *at >= newest - OVERLAP * 2);
+        if newest > last || last == newest {
+            cursors::put(app.store().write(), &name, &newest.to_rfc3339(), app.clock().now()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// True when the direction of a kind is on for anybody.
+async fn anybody_wants(app: &App, kind: Kind) -> Result<bool, WorkError> {
+    if kind == Kind::Task {
+        // To Do has no worker yet that would take the hint.
+        return Ok(false);
+    }
+    if rules_of(app, None).await?.of(kind).direction != Direction::Disabled {
+        return Ok(true);
+    }
+    let own = store::rules::of_users(app.store().read()).await?;
+    Ok(own.values().any(|patch| patch.over(&sync::Rules::default()).of(kind).direction != Direction::Disabled))
+}
+
+async fn look(app: &App, kind: Kind, brief: Brief, hinted: &mut Hinted) -> Result<(), WorkError> {
+    let key = (kind, brief.id.clone());
+    let wanted = match links::by_record(app.store().read(), kind, &brief.id).await? {
+        // A second has passed since that change: nothing of it can have come after the look.
+        Some(link) => {
+            let seen = link.record_modified == Some(brief.modified);
+            !(seen && link.record_read.is_some_and(|read| read > brief.modified + TimeDelta::seconds(1)))
+        }
+        None => {
+            let bound = match &brief.owner {
+                Some(owner) => bindings::by_user(app.store().read(), owner).await?.is_some_and(|binding| binding.enabled),
+                None => false,
+            };
+            bound && hinted.get(&key) != Some(&brief.modified)
+        }
+    };
+    if wanted {
+        hinted.insert(key, brief.modified);
+        publish(app, [Target::Record { kind, id: brief.id }], Cause::Poll, None).await?;
+    }
+    Ok(())
+}
+
+async fn outlook(app: &App) -> Result<(), WorkError> {
+    for binding in bindings::enabled_in(app.store().read(), &[BindingState::Active]).await? {
+        if !binding.first_sync_done || subscriptions::is_alive(app, &binding.user_id).await? {
+            continue;
+        }
+        if let Err(error) = mailbox::read_delta(app, &binding.user_id, Cause::Poll, None).await {
+            tracing::warn!(user.id = binding.user_id, error = error.sentence(), "a mailbox could not be polled");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! One Graph subscription per bound mailbox: made, renewed at half-life, made anew when it was lost.
+//!
+//! Facts (learn.microsoft.com/graph): a subscription on events lives less than 7 days; PATCH with a new expiration also
+//! reauthorises; a 404 on it means that it is gone; what happened while none was alive has to be read by delta. The
+//! notification that it tells of a change may come before our own POST is answered, so a new one is followed by a delta.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use graph::{NewSubscription, Resource};
+use store::bindings::{self, Binding, BindingState};
+use store::subscriptions::{self, Subscription, SubscriptionState};
+use sync::{Cause, Target};
+
+use super::publish;
+use crate::app::App;
+use crate::vault::digest;
+use crate::work::context::{mailbox, rules_of};
+use crate::work::error::{Fate, WorkError};
+
+/// How long we ask for: less than the longest, so that a clock that goes wrong a little does no harm.
+const LIFE: TimeDelta = TimeDelta::days(6);
+/// How long to wait after a subscription could not be made or renewed.
+const AFTER_FAILURE: TimeDelta = TimeDelta::minutes(1);
+
+/// True when notifications of a user's calendar are to be expected.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn is_alive(app: &App, user: &str) -> Result<bool, WorkError> {
+    let now = app.clock().now();
+    let all = subscriptions::of_user(app.store().read(), user).await?;
+    Ok(all.iter().any(|one| one.list_id.is_none() && one.state == SubscriptionState::Active && one.expires > now))
+}
+
+pub(super) async fn tick(app: &App) -> Result<(), WorkError> {
+    if app.config().server.public_url.is_none() || app.connections().graph().is_none() {
+        return Ok(());
+    }
+    for binding in bindings::enabled_in(app.store().read(), &[BindingState::Active]).await? {
+        if let Err(error) = tend(app, &binding).await {
+            tracing::warn!(user.id = binding.user_id, error = error.sentence(), "the subscription of a mailbox could not be tended");
+            if error.fate() == Fate::SignIn && matches!(error, WorkError::Graph(_)) {
+                let now = app.clock().now();
+                let (user, text) = (&binding.user_id, error.sentence());
+                bindings::set_state(app.store().write(), user, BindingState::NeedsAuthorization, &text, None, now).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sees to it that a mailbox has one live subscription.
+async fn tend(app: &App, binding: &Binding) -> Result<(), WorkError> {
+    let now = app.clock().now();
+    let own = subscriptions::of_user(app.store().read(), &binding.user_id).await?;
+    let Some(current) = own.into_iter().find(|one| one.list_id.is_none()) else { return make(app, binding).await };
+    let lost = current.state == SubscriptionState::Lapsed || current.expires <= now;
+    if current.renew_at > now && !(lost && current.state != SubscriptionState::Failed) {
+        return Ok(());
+    }
+    if lost {
+        return remake(app, binding, &current).await;
+    }
+    match renew(app, binding, &current).await {
+        Ok(true) => Ok(()),
+        Ok(false) => remake(app, binding, &current).await,
+        Err(error) => {
+            let (write, again) = (app.store().write(), now + AFTER_FAILURE);
+            subscriptions::set_state(write, &current.id, current.state, Some(&error.sentence()), again).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Renews a subscription by its id, now.
+///
+/// # Errors
+/// When it is unknown, or Microsoft refuses.
+pub async fn renew_now(app: &App, id: &str) -> Result<(), WorkError> {
+    let Some(current) = subscriptions::get(app.store().read(), id).await? else {
+        return Err(WorkError::Refused("there is no such subscription".to_owned()));
+    };
+    let binding = bindings::by_user(app.store().read(), &current.user_id).await?.ok_or(WorkError::NotActive("missing"))?;
+    if renew(app, &binding, &current).await? { Ok(()) } else { remake(app, &binding, &current).await }
+}
+
+/// True when it was renewed, false when it is gone.
+async fn renew(app: &App, binding: &Binding, current: &Subscription) -> Result<bool, WorkError> {
+    let (graph, mailbox) = reach(app, binding).await?;
+    let expires = app.clock().now() + LIFE;
+    let Some(renewed) = graph.renew_subscription(&mailbox, &current.id, expires).await? else { return Ok(false) };
+    let renew_at = half_life(app, renewed.expires);
+    subscriptions::renewed(app.store().write(), &current.id, renewed.expires, renew_at).await?;
+    tracing::info!(subscription.id = current.id, expires = %renewed.expires, "a subscription was renewed");
+    Ok(true)
+}
+
+async fn remake(app: &App, binding: &Binding, lost: &Subscription) -> Result<(), WorkError> {
+    let (write, again) = (app.store().write(), app.clock().now() + AFTER_FAILURE);
+    match make(app, binding).await {
+        Ok(()) => {
+            subscriptions::delete(write, &lost.id).await?;
+            Ok(())
+        }
+        Err(error) => {
+            subscriptions::set_state(write, &lost.id, SubscriptionState::Failed, Some(&error.sentence()), again).await?;
+            Err(error)
+        }
+    }
+}
+
+async fn make(app: &App, binding: &Binding) -> Result<(), WorkError> {
+    let Some(public) = app.config().server.public_url.as_ref() else { return Ok(()) };
+    let (graph, mailbox) = reach(app, binding).await?;
+    let address = |path: &str| public.join(path).map_err(|_| WorkError::Refused("server.public_url is no base address".to_owned()));
+    let (notification_url, lifecycle_url) = (address("webhooks/graph")?, address("webhooks/graph/lifecycle")?);
+    let (resource, client_state) = (Resource::Events, app.ids().secret());
+    let now = app.clock().now();
+    let new = NewSubscription {
+        resource: &resource,
+        notification_url: &notification_url,
+        lifecycle_url: &lifecycle_url,
+        client_state: &client_state,
+        expires: now + LIFE,
+    };
+    let made = graph.replace_subscription(&mailbox, &new).await?;
+    let row = Subscription {
+        id: made.id,
+        user_id: binding.user_id.clone(),
+        resource: made.resource,
+        list_id: None,
+        client_state: digest(&client_state),
+        state: SubscriptionState::Active,
+        error: None,
+        created: now,
+        expires: made.expires,
+        renew_at: half_life(app, made.expires),
+    };
+    subscriptions::put(app.store().write(), &row).await?;
+    tracing::info!(subscription.id = row.id, user.id = row.user_id, "a subscription was made");
+    if binding.first_sync_done {
+        publish(app, [Target::Mailbox { user: binding.user_id.clone() }], Cause::Poll, None).await?;
+    }
+    Ok(())
+}
+
+async fn reach(app: &App, binding: &Binding) -> Result<(std::sync::Arc<graph::Client>, graph::Mailbox), WorkError> {
+    let graph = app.connections().graph().ok_or(WorkError::NotConfigured("Microsoft"))?;
+    let rules = rules_of(app, Some(&binding.user_id)).await?;
+    Ok((graph, mailbox(binding, &rules)?))
+}
+
+/// Half of what is left, a little less for some, so that not all are due at once.
+fn half_life(app: &App, expires: DateTime<Utc>) -> DateTime<Utc> {
+    let now = app.clock().now();
+    let left = (expires - now).num_seconds().max(0);
+    let jitter = app.ids().fraction() * 0.1;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "seconds of a week")]
+    let wait = (left as f64 * (0.5 - jitter)) as i64;
+    now + TimeDelta::seconds(wait)
+}
+
+/// Takes down the subscriptions of a user who is unbound. Microsoft's are removed as far as it can be reached: they end by
+/// themselves otherwise.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn remove(app: &App, binding: &Binding) -> Result<(), WorkError> {
+    for one in subscriptions::of_user(app.store().read(), &binding.user_id).await? {
+        match reach(app, binding).await {
+            Ok((graph, mailbox)) => {
+                if let Err(error) = graph.unsubscribe(&mailbox, &one.id).await {
+                    tracing::warn!(subscription.id = one.id, %error, "a subscription could not be removed at Microsoft");
+                }
+            }
+            Err(error) => tracing::warn!(subscription.id = one.id, %error, "a subscription could not be removed at Microsoft"),
+        }
+        subscriptions::delete(app.store().write(), &one.id).await?;
+    }
+    Ok(())
+}

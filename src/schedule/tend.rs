@@ -1,0 +1,26 @@
+//! What is old is forgotten, and what stands in a binding's way is looked at again.
+
+use chrono::TimeDelta;
+use store::bindings::{self, BindingState};
+use store::{leases, messages};
+
+use crate::app::App;
+use crate::work::error::WorkError;
+
+/// Rows per statement.
+const PORTION: u64 = 5_000;
+
+pub(super) async fn tick(app: &App) -> Result<(), WorkError> {
+    let now = app.clock().now();
+    let write = app.store().write();
+    let kept = TimeDelta::from_std(app.config().sync.keep_messages).unwrap_or(TimeDelta::days(14));
+    while messages::prune(write, now - kept, PORTION).await? >= PORTION {}
+    messages::requeue_expired(write, now).await?;
+    leases::prune(write, now - TimeDelta::days(1)).await?;
+    for binding in bindings::enabled_in(app.store().read(), &[BindingState::Error]).await? {
+        if binding.next_try.is_some_and(|at| at <= now) {
+            bindings::set_state(write, &binding.user_id, BindingState::Active, "looking again", None, now).await?;
+        }
+    }
+    Ok(())
+}

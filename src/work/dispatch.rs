@@ -1,0 +1,95 @@
+//! Leases due messages and hands each to a task, a bounded number at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use store::messages::{self, Turn};
+use tokio::sync::Semaphore;
+
+use super::error::sentence;
+use super::handle::handle;
+use super::locks::Locks;
+use crate::app::App;
+
+/// How long a worker may be silent about a message before another takes it.
+const LEASE: TimeDelta = TimeDelta::minutes(5);
+/// How long to rest when nothing is due and nobody wakes us: parked messages become due by themselves.
+const REST: Duration = Duration::from_millis(500);
+
+/// What a worker shares with the others of this process.
+#[derive(Clone)]
+pub struct Worker {
+    /// The service.
+    pub app: App,
+    /// Locks of this process.
+    pub locks: Locks,
+}
+
+impl Worker {
+    /// A worker of a service.
+    #[must_use]
+    pub fn new(app: App) -> Self {
+        Self { app, locks: Locks::default() }
+    }
+}
+
+/// Works until the service stops; what is in hand then is finished.
+pub async fn run(app: App) {
+    let worker = Worker::new(app.clone());
+    // The embedded queue has one process: what was leased when it ended is nobody's.
+    if let Err(error) = messages::requeue_expired(app.store().write(), app.clock().now() + LEASE).await {
+        tracing::error!(error = sentence(&error), "messages of the last run could not be taken up again");
+    }
+    let permits = Arc::new(Semaphore::new(app.config().worker.concurrency.max(1)));
+    let lease = app.ids().next();
+    let mut after_lane: Option<String> = None;
+    while !app.shutdown().is_cancelled() {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let free = permits.available_permits() + 1;
+        drop(permit);
+        let units = match turn(&app, &lease, free, after_lane.as_deref()).await {
+            Ok(units) => units,
+            Err(error) => {
+                tracing::error!(error = sentence(&error), "no messages could be leased");
+                Vec::new()
+            }
+        };
+        if units.is_empty() {
+            rest(&app).await;
+            continue;
+        }
+        after_lane = units.last().map(|unit| unit.lane.clone());
+        for unit in units {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+            let worker = worker.clone();
+            app.tracker().spawn(async move {
+                handle(&worker, unit).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+async fn turn(app: &App, lease: &str, units: usize, after_lane: Option<&str>) -> store::Result<Vec<messages::Unit>> {
+    // Looked at without the write lock first: an idle service writes nothing.
+    let depth = messages::depth(app.store().read()).await?;
+    let now = app.clock().now();
+    let due = depth.queued > 0 || messages::next_due(app.store().read()).await?.is_some_and(|due| due <= now);
+    if !due {
+        return Ok(Vec::new());
+    }
+    let per_lane = usize::try_from(app.config().sync.events_per_iteration).unwrap_or(10).max(1);
+    let transaction = app.store().begin().await?;
+    let units = messages::lease_due(&transaction, &Turn { lease, now, until: now + LEASE, units, per_lane, after_lane }).await?;
+    transaction.commit().await.map_err(store::StoreError::from)?;
+    Ok(units)
+}
+
+async fn rest(app: &App) {
+    tokio::select! {
+        () = app.shutdown().cancelled() => {}
+        () = app.queue().wake().notified() => {}
+        () = tokio::time::sleep(REST) => {}
+    }
+}

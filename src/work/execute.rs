@@ -1,0 +1,151 @@
+//! One step of a plan, carried out.
+//!
+//! An outcome is what is known afterwards. Errors that pass (throttling, an outage) are errors of the change, which is tried
+//! again; a refusal is an outcome, because trying again would change nothing.
+
+use espocrm::{Edit, Fetched, NewRecord};
+use graph::{NewEvent, Patch};
+use sync::{Action, Field, Item, Kind, Link, Outcome, People, Refusal, Value, Values, Writes};
+
+use super::context::Context;
+use super::error::WorkError;
+use super::people;
+
+/// The ends as they were read, in the form in which they are written back.
+pub struct Ends<'a> {
+    /// The record.
+    pub record: Option<&'a Fetched>,
+    /// The item.
+    pub item: Option<&'a Item>,
+}
+
+/// Carries out one action on the pair of `link`.
+///
+/// # Errors
+/// When it cannot be known whether it will ever work: the change is tried again, or waits for somebody.
+pub async fn execute(context: &Context, link: &Link, ends: &Ends<'_>, action: &Action) -> Result<Outcome, WorkError> {
+    let outcome = match action {
+        Action::CreateItem { writes } => create_item(context, link, writes).await,
+        Action::UpdateItem { writes } => update_item(context, ends, writes).await,
+        Action::DeleteItem => delete_item(context, ends).await,
+        Action::CreateRecord { kind, writes } => create_record(context, link, *kind, writes).await,
+        Action::UpdateRecord { writes } => update_record(context, link, ends, writes).await,
+        Action::DeleteRecord => delete_record(context, ends).await,
+    };
+    outcome.or_else(settle)
+}
+
+/// Which errors are outcomes.
+fn settle(error: WorkError) -> Result<Outcome, WorkError> {
+    match &error {
+        WorkError::Graph(graph::Error::Stale | graph::Error::Gone) => Ok(Outcome::Stale),
+        WorkError::Espo(espocrm::Error::Modified | espocrm::Error::Missing { .. }) => Ok(Outcome::Stale),
+        WorkError::Graph(inner) if inner.disposition() == graph::Disposition::Fail => Ok(refused(&error)),
+        WorkError::Espo(inner) if inner.disposition() == espocrm::Disposition::Fail => Ok(refused(&error)),
+        _ => Err(error),
+    }
+}
+
+fn refused(error: &WorkError) -> Outcome {
+    Outcome::Refused(Refusal { status: 0, sentence: error.sentence() })
+}
+
+fn values(writes: &Writes) -> Values {
+    writes.iter().map(|(field, write)| (field.clone(), write.value.clone())).collect()
+}
+
+/// The transaction id of one intent: the same for every attempt, another one when the event is created anew after a deletion.
+fn transaction_id(link: &Link) -> String {
+    match link.state {
+        sync::LinkState::Creating { since, .. } => format!("{}-{}", link.id, since.timestamp_millis()),
+        _ => link.id.clone(),
+    }
+}
+
+async fn create_item(context: &Context, link: &Link, writes: &Writes) -> Result<Outcome, WorkError> {
+    let mailbox = context.mailbox()?;
+    let mut values = values(writes);
+    let people = match values.remove(&Field::Participants) {
+        Some(Value::People(people)) => people,
+        _ => People::default(),
+    };
+    let new = NewEvent {
+        transaction_id: &transaction_id(link),
+        marker: &link.id,
+        category: context.category(link.kind),
+        attendees: Some(&people),
+    };
+    let item = context.graph.create_event(&mailbox, &values, new).await?;
+    Ok(Outcome::Item(Box::new(seen_by_owner(context, item))))
+}
+
+async fn update_item(context: &Context, ends: &Ends<'_>, writes: &Writes) -> Result<Outcome, WorkError> {
+    let Some(item) = ends.item else { return Ok(Outcome::Stale) };
+    let mailbox = context.mailbox()?;
+    let changes = values(writes);
+    let patch = Patch { etag: item.etag.as_deref(), changes: &changes, body_is_rich: item.body_is_rich };
+    let mut written = context.graph.update_event(&mailbox, &item.id, patch).await?;
+    written.marker.clone_from(&item.marker);
+    Ok(Outcome::Item(Box::new(seen_by_owner(context, written))))
+}
+
+async fn delete_item(context: &Context, ends: &Ends<'_>) -> Result<Outcome, WorkError> {
+    let Some(item) = ends.item else { return Ok(Outcome::Deleted) };
+    context.graph.delete_event(&context.mailbox()?, &item.id, item.etag.as_deref()).await?;
+    Ok(Outcome::Deleted)
+}
+
+async fn create_record(context: &Context, link: &Link, kind: Kind, writes: &Writes) -> Result<Outcome, WorkError> {
+    let values = values(writes);
+    let people = participants(context, &values, &People::default(), &link.owner).await?;
+    let new = NewRecord { owner: &link.owner, values: &values, people: &people.resolved, marker: Some(&link.id) };
+    let fetched = context.espo.client.create(&context.schema, kind, new, context.acting()).await?;
+    Ok(Outcome::Record(Box::new(fetched.record)))
+}
+
+async fn update_record(context: &Context, link: &Link, ends: &Ends<'_>, writes: &Writes) -> Result<Outcome, WorkError> {
+    let Some(current) = ends.record else { return Ok(Outcome::Stale) };
+    let values = values(writes);
+    let known = current.record.values.get(&Field::Participants).and_then(Value::as_people).cloned().unwrap_or_default();
+    let people = participants(context, &values, &known, &link.owner).await?;
+    let edit = Edit { current, values: &values, people: &people.resolved, marker: None };
+    let updated = context.espo.client.update(&context.schema, edit, context.acting()).await?;
+    Ok(Outcome::Record(Box::new(updated.fetched.record)))
+}
+
+async fn delete_record(context: &Context, ends: &Ends<'_>) -> Result<Outcome, WorkError> {
+    if let Some(fetched) = ends.record {
+        context.espo.client.delete(fetched.record.kind, &fetched.record.id, context.acting()).await?;
+    }
+    Ok(Outcome::Deleted)
+}
+
+async fn participants(context: &Context, values: &Values, known: &People, owner: &str) -> Result<people::Lookup, WorkError> {
+    let Some(target) = values.get(&Field::Participants).and_then(Value::as_people) else {
+        return Ok(people::Lookup::default());
+    };
+    let lookup = people::resolve(&context.espo.client, &context.rules, &context.bindings, target, known, owner).await?;
+    if !lookup.left_out.is_empty() {
+        tracing::info!(addresses = lookup.left_out.join(", "), "participants are left out: nobody in EspoCRM has these addresses");
+    }
+    Ok(lookup)
+}
+
+/// An item as EspoCRM is to see it: the owner is the record's assigned user and no participant; who organises an event
+/// outside is one.
+#[must_use]
+pub fn seen_by_owner(context: &Context, mut item: Item) -> Item {
+    let owner = context.binding.as_ref().and_then(|binding| binding.mailbox.as_deref()).map(sync::text::address);
+    if let Some(Value::People(people)) = item.values.get_mut(&Field::Participants) {
+        if let sync::Role::Attendee { organizer } = &item.role
+            && !organizer.is_empty()
+        {
+            let person = sync::Person { name: None, answer: sync::Answer::Accepted };
+            people.0.entry(sync::text::address(organizer)).or_insert(person);
+        }
+        if let Some(owner) = owner {
+            people.0.remove(&owner);
+        }
+    }
+    item
+}

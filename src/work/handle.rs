@@ -1,0 +1,250 @@
+//! One message: from the lease to its end.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+use store::bindings::{self, BindingState};
+use store::holds::{self, HoldKind, HoldState};
+use store::jobs::{self, Counters};
+use store::messages::{self, Unit};
+use sync::{Cause, Change, Deletions, LinkState, Reason, Target};
+
+use super::dispatch::Worker;
+use super::error::{Fate, WorkError, backoff, sentence};
+use super::reconcile::{Report, Task, Written};
+use crate::app::App;
+
+/// What is written beside a message that waits for the grace of a deletion: it is no failure.
+const WAITS: &str = "waiting for the grace of a deletion";
+/// How long a change waits before it looks again whether somebody has signed in or mended something.
+const WAIT_FOR_PEOPLE: TimeDelta = TimeDelta::minutes(2);
+/// Deletions of a user within this time are looked at together.
+const TOGETHER: TimeDelta = TimeDelta::minutes(10);
+
+/// Works on a unit and records what became of it. Never fails: what cannot be recorded is leased again when its lease ends.
+pub async fn handle(worker: &Worker, unit: Unit) {
+    let app = &worker.app;
+    let outcome = attempt(worker, &unit).await;
+    if let Err(error) = record(app, &unit, outcome).await {
+        tracing::error!(error = sentence(&error), message.ids = ?unit.ids(), "the end of a message could not be recorded");
+    }
+}
+
+async fn attempt(worker: &Worker, unit: &Unit) -> Result<Report, WorkError> {
+    let Some(change) = unit.newest() else { return Ok(Report::Idle(None)) };
+    let task = Task {
+        app: &worker.app,
+        locks: &worker.locks,
+        cause: change.cause,
+        received: change.received,
+        version: change.version.clone(),
+        unit: Some(unit),
+    };
+    match &change.target {
+        Target::Record { kind, id } => task.record(*kind, id).await,
+        Target::Event { user, id } => task.event(user, id).await,
+        Target::Mailbox { user } => {
+            crate::schedule::mailbox::read_delta(&worker.app, user, change.cause, change.job.as_deref()).await?;
+            Ok(Report::Idle(None))
+        }
+        Target::Todo { .. } => Ok(Report::Idle(None)),
+    }
+}
+
+async fn record(app: &App, unit: &Unit, outcome: Result<Report, WorkError>) -> Result<(), WorkError> {
+    let now = app.clock().now();
+    let write = app.store().write();
+    match outcome {
+        Ok(Report::Later(until)) => {
+            messages::park(write, unit, until, WAITS, unit.attempts()).await?;
+            return Ok(());
+        }
+        Ok(report) => {
+            if let Report::Series(ids) = &report {
+                follow(app, unit, ids).await?;
+            }
+            if let Report::Held(reason) = &report {
+                hold(app, unit, reason).await?;
+            }
+            messages::finish(write, unit, now).await?;
+            supersede(app, unit, now).await?;
+            measure(unit, &report, now);
+            count(app, unit, counters(&report)).await
+        }
+        Err(error) => {
+            let text = error.sentence();
+            let fate = error.fate();
+            tracing::warn!(error = text, target = ?unit.target(), ?fate, attempts = unit.attempts(), "a change could not be applied");
+            blame(app, unit, &error, fate).await?;
+            let dead = settle(app, unit, fate, &text, now).await?;
+            metrics::counter!("espo_outlook_changes_processed_total", "outcome" => if dead { "dead" } else { "parked" }).increment(1);
+            count(app, unit, Counters { done: 1, failed: 1, ..Counters::default() }).await
+        }
+    }
+}
+
+/// Parks or buries a unit that failed. True when it is dead.
+async fn settle(app: &App, unit: &Unit, fate: Fate, text: &str, now: DateTime<Utc>) -> Result<bool, WorkError> {
+    let write = app.store().write();
+    let config = &app.config().worker;
+    let attempts = unit.attempts();
+    match fate {
+        Fate::Dead => {
+            messages::bury(write, unit, text, now).await?;
+            Ok(true)
+        }
+        Fate::Retry { counts: true, .. } if attempts + 1 >= config.max_attempts => {
+            messages::bury(write, unit, text, now).await?;
+            Ok(true)
+        }
+        Fate::Retry { after, counts } => {
+            let wait = backoff(config.retry_base, config.retry_max, attempts, app.ids().fraction(), after);
+            messages::park(write, unit, now + delta(wait), text, attempts + u32::from(counts)).await?;
+            Ok(false)
+        }
+        Fate::SignIn | Fate::Operator | Fate::Mailbox => {
+            messages::park(write, unit, now + WAIT_FOR_PEOPLE, text, attempts).await?;
+            Ok(false)
+        }
+    }
+}
+
+fn delta(wait: Duration) -> TimeDelta {
+    TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX)
+}
+
+/// Tells the binding what stands in its way, so that its page can say so.
+async fn blame(app: &App, unit: &Unit, error: &WorkError, fate: Fate) -> Result<(), WorkError> {
+    let Some(user) = owner(app, unit).await? else { return Ok(()) };
+    let state = match (fate, error) {
+        (Fate::SignIn, WorkError::Graph(_)) => BindingState::NeedsAuthorization,
+        (Fate::Mailbox, _) => BindingState::Error,
+        _ => return Ok(()),
+    };
+    let now = app.clock().now();
+    let next_try = (state == BindingState::Error).then_some(now + WAIT_FOR_PEOPLE);
+    bindings::set_state(app.store().write(), &user, state, &error.sentence(), next_try, now).await?;
+    Ok(())
+}
+
+async fn owner(app: &App, unit: &Unit) -> Result<Option<String>, WorkError> {
+    Ok(match unit.target() {
+        Some(Target::Event { user, .. } | Target::Todo { user, .. } | Target::Mailbox { user }) => Some(user.clone()),
+        Some(Target::Record { kind, id }) => {
+            store::links::by_record(app.store().read(), *kind, id).await?.map(|link| link.owner)
+        }
+        None => None,
+    })
+}
+
+/// Hints at the occurrences of a series.
+async fn follow(app: &App, unit: &Unit, ids: &[String]) -> Result<(), WorkError> {
+    let Some(Change { target: Target::Event { user, .. }, cause, job, .. }) = unit.newest() else { return Ok(()) };
+    if let Some(job) = job {
+        jobs::add_total(app.store().write(), job, ids.len() as u64, false).await?;
+    }
+    let targets = ids.iter().map(|id| Target::Event { user: user.clone(), id: id.clone() });
+    crate::schedule::publish(app, targets, *cause, job.as_deref()).await
+}
+
+/// Raises a hold for the deletions of a user, once.
+async fn hold(app: &App, unit: &Unit, reason: &Reason) -> Result<(), WorkError> {
+    let Some(user) = owner(app, unit).await? else { return Ok(()) };
+    let now = app.clock().now();
+    let summary = json!({ "reason": reason.to_string(), "deletes": waiting(app, &user, now).await? });
+    match holds::latest(app.store().read(), &user, HoldKind::MassDeletion).await? {
+        Some(hold) if hold.state == HoldState::Open => {
+            holds::restate(app.store().write(), &hold.id, &summary).await?;
+        }
+        _ => {
+            tracing::warn!(user.id = user, %reason, "a hold was raised");
+            holds::open(app.store().write(), &app.ids().next(), HoldKind::MassDeletion, &user, &summary, now).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn waiting(app: &App, user: &str, now: DateTime<Utc>) -> Result<u64, WorkError> {
+    let links = store::links::of_user_in(app.store().read(), user, &["deleting"]).await?;
+    let open = |link: &&sync::Link| matches!(link.state, LinkState::Deleting { since, .. } if now - since < TOGETHER);
+    Ok(links.iter().filter(open).count() as u64)
+}
+
+/// The deletions of a user that wait together, and whether an administrator has confirmed them.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn deletions(app: &App, user: &str, now: DateTime<Utc>) -> Result<Deletions, WorkError> {
+    let read = app.store().read();
+    let hold = holds::latest(read, user, HoldKind::MassDeletion).await?;
+    let confirmed = hold.is_some_and(|hold| {
+        hold.state == HoldState::Confirmed && hold.decided.is_some_and(|decided| now - decided < TOGETHER)
+    });
+    Ok(Deletions { waiting: waiting(app, user, now).await?, links: store::links::count_of_user(read, user).await?, confirmed })
+}
+
+/// Looks again at everything that a confirmed hold kept back.
+///
+/// # Errors
+/// When the queue or the database cannot be written.
+pub async fn release(app: &App, user: &str) -> Result<(), WorkError> {
+    let links = store::links::of_user_in(app.store().read(), user, &["deleting"]).await?;
+    let targets = links.iter().filter_map(|link| match (&link.record_id, link.master()) {
+        (Some(id), _) => Some(Target::Record { kind: link.kind, id: id.clone() }),
+        (None, Some(master)) => Some(Target::Event { user: master.user.clone(), id: master.item_id.clone() }),
+        (None, None) => None,
+    });
+    crate::schedule::publish(app, targets.collect::<Vec<_>>(), Cause::Manual, None).await
+}
+
+/// A dead letter of something that is in step by now has nothing left to say.
+async fn supersede(app: &App, unit: &Unit, now: DateTime<Utc>) -> Result<(), WorkError> {
+    if let Some(change) = unit.newest()
+        && messages::dead_count(app.store().read()).await? > 0
+    {
+        messages::supersede(app.store().write(), std::slice::from_ref(&change.target), change.received, now).await?;
+    }
+    Ok(())
+}
+
+fn measure(unit: &Unit, report: &Report, now: DateTime<Utc>) {
+    let outcome = match report {
+        Report::Wrote(_) => "applied",
+        Report::Held(_) => "held",
+        _ => "nothing_to_do",
+    };
+    metrics::counter!("espo_outlook_changes_processed_total", "outcome" => outcome).increment(1);
+    if let (Report::Wrote(_), Some(received)) = (report, unit.first_received()) {
+        let lag = (now - received).to_std().unwrap_or_default();
+        metrics::histogram!("espo_outlook_sync_lag_seconds").record(lag.as_secs_f64());
+    }
+}
+
+fn counters(report: &Report) -> Counters {
+    let mut counters = Counters { done: 1, ..Counters::default() };
+    match report {
+        Report::Wrote(written) => {
+            let of = |kind: Written| written.iter().filter(|one| **one == kind).count() as u64;
+            counters.created = of(Written::Created);
+            counters.updated = of(Written::Updated);
+            counters.deleted = of(Written::Deleted);
+        }
+        _ => counters.skipped = 1,
+    }
+    counters
+}
+
+/// Moves the counters of the jobs that asked: once a message, at its first end.
+async fn count(app: &App, unit: &Unit, once: Counters) -> Result<(), WorkError> {
+    for message in &unit.messages {
+        let first = message.last_error.as_deref().is_none_or(|error| error == WAITS);
+        if let Some(job) = message.change.job.as_deref().filter(|_| first) {
+            jobs::bump(app.store().write(), job, once).await?;
+            if jobs::finish_if_complete(app.store().write(), job, app.clock().now()).await? {
+                crate::schedule::jobs::finished(app, job).await?;
+            }
+        }
+    }
+    Ok(())
+}

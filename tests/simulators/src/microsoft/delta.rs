@@ -12,6 +12,7 @@ use super::calendar::window;
 use super::error::{Outcome, Refusal, fail};
 use super::request::Call;
 use super::state::{Event, State};
+use super::times;
 use crate::plumbing::Response;
 
 /// What was told about an item in the last round: its version and its immutable id.
@@ -43,8 +44,16 @@ pub struct EventToken {
 }
 
 pub fn gone(call: &Call) -> Refusal {
+    gone_in(call, None)
+}
+
+/// Facts: a reset names the place where a full round starts, with an empty `$deltatoken`.
+fn gone_in(call: &Call, old: Option<&EventToken>) -> Refusal {
     let message = "The sync state generation is not found; generation=149;[highest=157][157][155][156].";
-    let location = format!("{}{}?$deltatoken=", call.request.base, call.request.raw_path);
+    let window = old.map_or_else(String::new, |old| {
+        format!("startDateTime={}&endDateTime={}&", times::stamp(old.from), times::stamp(old.to))
+    });
+    let location = format!("{}{}?{window}$deltatoken=", call.request.base, call.request.raw_path);
     fail(410, "SyncStateNotFound", message).header("Location", &location)
 }
 
@@ -57,8 +66,11 @@ impl State {
     pub fn delta_token(&self, call: &Call) -> Outcome<Option<Token>> {
         let named = |name| call.request.query(name).filter(|t| !t.is_empty());
         let Some(text) = named("$deltatoken").or_else(|| named("$skiptoken")) else { return Ok(None) };
-        let known = self.delta_tokens.get(text).filter(|_| !self.expired_tokens.contains(text));
-        known.cloned().map(Some).ok_or_else(|| gone(call))
+        match self.delta_tokens.get(text) {
+            Some(token) if !self.expired_tokens.contains(text) => Ok(Some(token.clone())),
+            Some(Token::Events(old)) => Err(gone_in(call, Some(old))),
+            _ => Err(gone(call)),
+        }
     }
 
     pub fn keep_token(&mut self, token: Token) -> String {

@@ -15,6 +15,29 @@ fn or(event: &Event, name: &str, default: Value) -> Value {
     event.data.get(name).cloned().unwrap_or(default)
 }
 
+/// Properties as they were written, or with Exchange's defaults.
+fn written(event: &Event) -> Map<String, Value> {
+    let defaults = [
+        ("categories", json!([])),
+        ("reminderMinutesBeforeStart", json!(15)),
+        ("isReminderOn", json!(true)),
+        ("subject", json!("")),
+        ("importance", json!("normal")),
+        ("sensitivity", json!("normal")),
+        ("responseRequested", json!(true)),
+        ("showAs", json!("busy")),
+        ("onlineMeetingProvider", json!("unknown")),
+        ("onlineMeeting", Value::Null),
+        ("allowNewTimeProposals", json!(true)),
+        ("hideAttendees", json!(false)),
+        ("recurrence", Value::Null),
+        ("location", place("")),
+        ("locations", json!([])),
+        ("attendees", json!([])),
+    ];
+    defaults.into_iter().map(|(name, default)| (name.to_owned(), or(event, name, default))).collect()
+}
+
 impl State {
     /// The whole event without `$select` and `$expand`, as delta and answers to writes give it.
     pub fn event_json(&self, call: &Call, mailbox: &str, event: &Event) -> Map<String, Value> {
@@ -37,31 +60,24 @@ impl State {
         } else {
             json!({"contentType": "html", "content": body})
         };
-        let mut out = Map::from_iter(
+        let mut out = written(event);
+        out.extend(
             [
                 ("@odata.etag", json!(event.etag())),
                 ("id", json!(id)),
                 ("createdDateTime", json!(times::stamp(event.created))),
                 ("lastModifiedDateTime", json!(times::stamp(event.modified))),
                 ("changeKey", json!(event.change_key())),
-                ("categories", or(event, "categories", json!([]))),
                 ("originalStartTimeZone", json!(event.start_zone)),
                 ("originalEndTimeZone", json!(event.end_zone)),
                 ("iCalUId", json!(event.ical)),
-                ("reminderMinutesBeforeStart", or(event, "reminderMinutesBeforeStart", json!(15))),
-                ("isReminderOn", or(event, "isReminderOn", json!(true))),
                 ("hasAttachments", json!(false)),
-                ("subject", or(event, "subject", json!(""))),
                 ("bodyPreview", json!(html::to_text(body).chars().take(255).collect::<String>())),
-                ("importance", or(event, "importance", json!("normal"))),
-                ("sensitivity", or(event, "sensitivity", json!("normal"))),
                 ("isAllDay", json!(event.flag("isAllDay"))),
                 ("isCancelled", json!(event.flag("isCancelled"))),
                 ("isDraft", json!(false)),
                 ("isOrganizer", json!(event.is_organizer)),
-                ("responseRequested", or(event, "responseRequested", json!(true))),
                 ("seriesMasterId", Value::Null),
-                ("showAs", or(event, "showAs", json!("busy"))),
                 ("type", json!(event.kind())),
                 (
                     "webLink",
@@ -72,18 +88,10 @@ impl State {
                 ),
                 ("onlineMeetingUrl", Value::Null),
                 ("isOnlineMeeting", json!(event.flag("isOnlineMeeting"))),
-                ("onlineMeetingProvider", or(event, "onlineMeetingProvider", json!("unknown"))),
-                ("onlineMeeting", or(event, "onlineMeeting", Value::Null)),
-                ("allowNewTimeProposals", or(event, "allowNewTimeProposals", json!(true))),
-                ("hideAttendees", or(event, "hideAttendees", json!(false))),
-                ("recurrence", or(event, "recurrence", Value::Null)),
                 ("responseStatus", or(event, "responseStatus", status(own, EMPTY_TIME))),
                 ("body", shown_body),
                 ("start", start),
                 ("end", end),
-                ("location", or(event, "location", place(""))),
-                ("locations", or(event, "locations", json!([]))),
-                ("attendees", or(event, "attendees", json!([]))),
                 ("organizer", json!({"emailAddress": {"name": self.name_of(organizer), "address": organizer}})),
             ]
             .map(|(name, value)| (name.to_owned(), value)),

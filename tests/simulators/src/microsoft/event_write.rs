@@ -146,21 +146,10 @@ fn apply_one(
             return Ok(());
         }
         "multiValueExtendedProperties" | "extensions" => return Ok(()),
-        "transactionId" => {
-            let text = value.as_str().filter(|t| !t.is_empty()).ok_or_else(|| unreadable("transactionId"))?;
-            if !creating && event.data.get(name) != Some(value) {
-                return Err(fail(400, "ErrorInvalidRequest", "transactionId cannot be changed."));
-            }
-            json!(text)
-        }
+        "transactionId" => transaction(event, value, creating)?,
         "body" => {
-            let body = item_body(value)?;
-            let had = event.data.get("onlineMeeting").is_some_and(Value::is_object);
-            if had && !body["content"].as_str().unwrap_or_default().contains("meet_invite_block") {
-                event.data.remove("onlineMeeting");
-                applied.lost_join = true;
-            }
-            body
+            applied.lost_join |= loses_join(event, value)?;
+            item_body(value)?
         }
         "attendees" => attendees(value, event.data.get("attendees"))?,
         "location" => {
@@ -189,6 +178,26 @@ fn apply_one(
     }
     event.data.insert(name.to_owned(), stored);
     Ok(())
+}
+
+/// Facts: given at creation only, and immutable.
+fn transaction(event: &Event, value: &Value, creating: bool) -> Outcome<Value> {
+    let text = value.as_str().filter(|t| !t.is_empty()).ok_or_else(|| unreadable("transactionId must be a string"))?;
+    if !creating && event.data.get("transactionId") != Some(value) {
+        return Err(fail(400, "ErrorInvalidRequest", "transactionId cannot be changed."));
+    }
+    Ok(json!(text))
+}
+
+/// A new body without the join block takes the online meeting away.
+fn loses_join(event: &mut Event, value: &Value) -> Outcome<bool> {
+    let body = item_body(value)?;
+    let kept = body["content"].as_str().is_some_and(|content| content.contains("meet_invite_block"));
+    let had = event.data.get("onlineMeeting").is_some_and(Value::is_object);
+    if had && !kept {
+        event.data.remove("onlineMeeting");
+    }
+    Ok(had && !kept)
 }
 
 fn check_type(name: &str, value: &Value) -> Outcome<()> {

@@ -80,12 +80,16 @@ impl State {
         for address in addresses {
             self.send_mail("invitation", event, address);
             let Some(theirs) = self.resolve(address) else { continue };
-            if theirs == index || self.mailbox(theirs).is_some_and(|m| m.by_ical(&event.ical).is_some()) {
+            let known = self.mailbox(theirs).and_then(|m| m.by_ical(&event.ical)).cloned();
+            let change = if known.is_some() { Change::Updated } else { Change::Created };
+            // Somebody invited again finds the cancelled copy restored.
+            if theirs == index || known.as_ref().is_some_and(|twin| !twin.flag("isCancelled")) {
                 continue;
             }
-            let mut twin = self.blank_event(&event.organizer);
+            let mut twin = known.unwrap_or_else(|| self.blank_event(&event.organizer));
             twin.ical.clone_from(&event.ical);
             twin.is_organizer = false;
+            twin.data.remove("isCancelled");
             copy_content(event, &mut twin);
             twin.data.extend([
                 ("responseStatus".to_owned(), status("notResponded", EMPTY_TIME)),
@@ -95,7 +99,7 @@ impl State {
                 ("categories".to_owned(), json!([])),
             ]);
             let twin = self.store(theirs, twin);
-            self.notify_event(theirs, Change::Created, &twin);
+            self.notify_event(theirs, change, &twin);
         }
     }
 

@@ -95,7 +95,9 @@ async fn a_forgotten_token_is_410_and_a_full_round_starts_again() {
     g.sim.resync_delta();
     let gone = g.get(ANNA, &link).await;
     assert_eq!((gone.status, gone.code()), (410, "SyncStateNotFound"));
-    assert!(gone.response.get_header("Location").unwrap().ends_with("$deltatoken="));
+    let location = gone.response.get_header("Location").unwrap();
+    assert!(location.ends_with("$deltatoken="));
+    assert_eq!(g.get(ANNA, location.split_once("/v1.0").unwrap().1).await.ok(200).rows().len(), 1);
     assert_eq!(g.round(ANNA, &path(), 10).await.0.len(), 1);
     assert_eq!(g.get(BORIS, &link).await.status, 410, "a token of another mailbox");
 }

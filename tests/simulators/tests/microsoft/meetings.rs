@@ -52,6 +52,18 @@ async fn content_mails_everybody_attendees_mail_only_the_changed_and_private_thi
 }
 
 #[tokio::test]
+async fn somebody_left_out_keeps_a_cancelled_copy_and_gets_it_back_when_invited_again() {
+    let g = Graph::new();
+    let made = g.post_event(with(event("Plan"), "attendees", people(&[BORIS]))).await.ok(201);
+    let path = format!("/me/events/{}", made.id());
+    g.send(ANNA, "PATCH", &path, json!({"attendees": []})).await.ok(200);
+    assert_eq!(copy_of(&g, BORIS).await["isCancelled"], true);
+    g.send(ANNA, "PATCH", &path, json!({"attendees": people(&[BORIS])})).await.ok(200);
+    let copies = g.get(BORIS, "/me/events").await.rows();
+    assert_eq!((copies.len(), &copies[0]["isCancelled"], &copies[0]["subject"]), (1, &json!(false), &json!("Plan")));
+}
+
+#[tokio::test]
 async fn answers_reach_the_organizer_and_declining_removes_the_copy() {
     let g = Graph::new();
     let made = g.post_event(with(event("Plan"), "attendees", people(&[BORIS, CARLA]))).await.ok(201);

@@ -10,10 +10,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use entity::leases::{ActiveModel, Column, Entity};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, TryInsertResult};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 
 use crate::convert::{cut, millis};
 use crate::error::Result;
+
+/// The end of a lease that nobody has.
+const FREE: i64 = 0;
 
 /// A lease that was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,27 +40,47 @@ pub async fn acquire(
     now: DateTime<Utc>,
     ttl: TimeDelta,
 ) -> Result<Option<Lease>> {
-    let (name, now, until) = (cut(name, 255), millis(now), millis(now + ttl));
-    let lease = |fence| Lease { name: name.clone(), holder: holder.to_owned(), fence };
+    let lease = Lease { name: cut(name, 255), holder: holder.to_owned(), fence: 0 };
+    if let Some(fence) = take(conn, &lease, now, now + ttl).await? {
+        return Ok(Some(Lease { fence, ..lease }));
+    }
+    if Entity::find_by_id(lease.name.as_str()).one(conn).await?.is_some() {
+        return Ok(None);
+    }
+    // The row is made free and then taken like any other: an insert that finds the row there is reported differently by each
+    // database, an update is not.
+    let free = ActiveModel {
+        name: Set(lease.name.clone()),
+        holder: Set(String::new()),
+        fence: Set(millis(now)),
+        until: Set(FREE),
+    };
+    let nothing = OnConflict::column(Column::Name).do_nothing_on([Column::Name]).to_owned();
+    Entity::insert(free).on_conflict(nothing).try_insert().exec_without_returning(conn).await?;
+    let fence = take(conn, &lease, now, now + ttl).await?;
+    Ok(fence.map(|fence| Lease { fence, ..lease }))
+}
+
+/// Takes a lease that is over; the new fence, or none when it is held or unknown.
+async fn take(
+    conn: &impl ConnectionTrait,
+    lease: &Lease,
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<Option<i64>> {
     let taken = Entity::update_many()
-        .col_expr(Column::Holder, Expr::value(holder))
-        .col_expr(Column::Until, Expr::value(until))
+        .col_expr(Column::Holder, Expr::value(lease.holder.as_str()))
+        .col_expr(Column::Until, Expr::value(millis(until)))
         .col_expr(Column::Fence, Expr::col(Column::Fence).add(1))
-        .filter(Column::Name.eq(name.as_str()))
-        .filter(Column::Until.lte(now))
+        .filter(Column::Name.eq(lease.name.as_str()))
+        .filter(Column::Until.lte(millis(now)))
         .exec(conn)
         .await?;
-    if taken.rows_affected > 0 {
-        let row = Entity::find_by_id(name.as_str()).filter(Column::Holder.eq(holder)).one(conn).await?;
-        return Ok(row.map(|row| lease(row.fence)));
+    if taken.rows_affected == 0 {
+        return Ok(None);
     }
-    let first =
-        ActiveModel { name: Set(name.clone()), holder: Set(holder.to_owned()), fence: Set(now), until: Set(until) };
-    let nothing = OnConflict::column(Column::Name).do_nothing_on([Column::Name]).to_owned();
-    match Entity::insert(first).on_conflict(nothing).try_insert().exec_without_returning(conn).await? {
-        TryInsertResult::Inserted(1..) => Ok(Some(lease(now))),
-        _ => Ok(None),
-    }
+    let ours = Entity::find_by_id(lease.name.as_str()).filter(Column::Holder.eq(lease.holder.as_str()));
+    Ok(ours.one(conn).await?.map(|row| row.fence))
 }
 
 /// Holds a lease for longer; false when somebody else has had it since: then nothing that rests on it may be written.
@@ -76,7 +99,7 @@ pub async fn renew(conn: &impl ConnectionTrait, lease: &Lease, now: DateTime<Utc
 /// When the database fails.
 pub async fn release(conn: &impl ConnectionTrait, lease: &Lease) -> Result<bool> {
     let done = held(lease)
-        .col_expr(Column::Until, Expr::value(0))
+        .col_expr(Column::Until, Expr::value(FREE))
         .col_expr(Column::Holder, Expr::value(""))
         .exec(conn)
         .await?;

@@ -1,0 +1,230 @@
+//! The single writer, grouped commits, durability, leases.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use sea_orm::ConnectionTrait;
+use store::leases;
+use store::messages::{self, Filter, NewMessage};
+use store::writer::{EnqueueError, Writer, Written};
+use store::{Store, settings};
+
+use crate::world::{World, at, record};
+
+fn one(n: usize) -> Vec<NewMessage> {
+    vec![record(&format!("{n:05}"), &format!("R{n}"), 0)]
+}
+
+async fn stored(world: &World) -> usize {
+    messages::page(world.store.read(), &Filter::default(), None, 100_000).await.unwrap().items.len()
+}
+
+#[tokio::test]
+async fn concurrent_calls_share_commits() {
+    let world = World::new().await;
+    if !world.has_one_writer() {
+        return;
+    }
+    let (writer, task) = Writer::spawn(world.store.clone(), 1000);
+    // While somebody else writes, calls pile up; then they go in one commit, or two when the first was taken alone.
+    let other = world.begin().await;
+    let calls: Vec<_> = (0..200)
+        .map(|n| {
+            let writer = writer.clone();
+            tokio::spawn(async move { writer.enqueue(one(n)).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    other.rollback().await.unwrap();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    let Written { commits, messages } = writer.written();
+    assert_eq!(messages, 200);
+    assert!((1..=10).contains(&commits), "{commits} commits");
+    assert_eq!(stored(&world).await, 200);
+    drop(writer);
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_returns_after_the_commit_and_wakes_a_worker() {
+    let world = World::new().await;
+    let (writer, _task) = Writer::spawn(world.store.clone(), 10);
+    writer.enqueue(one(1)).await.unwrap();
+    let elsewhere = Store::open(&world.url).await.unwrap();
+    assert!(messages::get(elsewhere.read(), "00001").await.unwrap().is_some());
+    tokio::time::timeout(Duration::from_secs(5), writer.wake().notified()).await.expect("the notice is kept");
+}
+
+#[tokio::test]
+async fn a_full_line_says_so_at_once_and_keeps_what_it_accepted() {
+    let world = World::new().await;
+    if !world.has_one_writer() {
+        return;
+    }
+    let (writer, task) = Writer::spawn(world.store.clone(), 4);
+    let other = world.begin().await;
+    let mut calls = Vec::new();
+    for n in 0..20 {
+        let writer = writer.clone();
+        calls.push(tokio::spawn(async move { writer.enqueue(one(n)).await }));
+        // The writer takes the first ones and waits for the connection; the next ones fill the line.
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(writer.enqueue(one(99)).await, Err(EnqueueError::Full)));
+    other.rollback().await.unwrap();
+    let mut accepted = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(()) => accepted += 1,
+            Err(error) => assert!(matches!(error, EnqueueError::Full)),
+        }
+    }
+    assert!((4..20).contains(&accepted), "{accepted}");
+    assert_eq!(stored(&world).await, accepted);
+    drop(writer);
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_that_is_refused_does_not_take_the_others_with_it() {
+    let world = World::new().await;
+    let (writer, _task) = Writer::spawn(world.store.clone(), 100);
+    writer.enqueue(one(7)).await.unwrap();
+    let other = world.begin().await;
+    let calls: Vec<_> = (5..10)
+        .map(|n| {
+            let writer = writer.clone();
+            tokio::spawn(async move { (n, writer.enqueue(one(n)).await) })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    other.rollback().await.unwrap();
+    for call in calls {
+        let (n, result) = call.await.unwrap();
+        assert_eq!(result.is_err(), n == 7, "{n}");
+        if let Err(EnqueueError::Store(error)) = result {
+            assert!(error.is_conflict() && !error.is_busy_or_gone());
+        }
+    }
+    assert_eq!(stored(&world).await, 5);
+}
+
+#[tokio::test]
+async fn a_call_of_many_is_all_or_none() {
+    let world = World::new().await;
+    let (writer, _task) = Writer::spawn(world.store.clone(), 10);
+    let mut many: Vec<NewMessage> = (0..3000).flat_map(one).collect();
+    many.extend(one(0));
+    assert!(matches!(writer.enqueue(many.clone()).await, Err(EnqueueError::Store(_))));
+    assert_eq!(stored(&world).await, 0);
+    many.pop();
+    writer.enqueue(many).await.unwrap();
+    assert_eq!((stored(&world).await, writer.written().commits), (3000, 1));
+}
+
+#[tokio::test]
+async fn writers_wait_in_line_instead_of_failing() {
+    let world = World::new().await;
+    let calls: Vec<_> = (0..40)
+        .map(|_| {
+            let store = world.store.clone();
+            tokio::spawn(async move {
+                // Reads before it writes: with deferred transactions some of these would fail.
+                let transaction = store.begin().await.unwrap();
+                let n: u32 = settings::get_as(&transaction, "n").await.unwrap().unwrap_or_default();
+                tokio::task::yield_now().await;
+                settings::put(&transaction, "n", &(n + 1), at(0)).await.unwrap();
+                transaction.commit().await.unwrap();
+            })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    if world.has_one_writer() {
+        assert_eq!(settings::get_as(world.store.read(), "n").await.unwrap(), Some(40));
+    }
+}
+
+#[tokio::test]
+async fn commits_survive_a_power_cut_and_readers_cannot_write() {
+    let world = World::new().await;
+    if !world.has_one_writer() {
+        return;
+    }
+    let pragma = async |name: &str| {
+        let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, format!("PRAGMA {name}"));
+        let row = world.store.write().query_one_raw(statement).await.unwrap().unwrap();
+        row.try_get_by_index::<String>(0).or_else(|_| row.try_get_by_index::<i64>(0).map(|n| n.to_string())).unwrap()
+    };
+    assert_eq!(pragma("journal_mode").await, "wal");
+    assert_eq!(pragma("synchronous").await, "2", "FULL");
+    assert_eq!(pragma("foreign_keys").await, "1");
+    assert_eq!(pragma("busy_timeout").await, "10000");
+    assert!(settings::put(world.store.read(), "n", &1, at(0)).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_not_committed_is_rolled_back() {
+    let world = World::new().await;
+    let transaction = world.begin().await;
+    settings::put(&transaction, "n", &1, at(0)).await.unwrap();
+    drop(transaction);
+    let next = world.begin().await;
+    assert_eq!(settings::get(&next, "n").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_schema_goes_down_and_up_again() {
+    let world = World::new().await;
+    let status = world.store.migrate_status().await.unwrap();
+    assert!(!status.is_empty() && status.iter().all(|migration| migration.applied));
+    world.store.migrate_up().await.unwrap();
+    world.store.migrate_down(status.len() as u32).await.unwrap();
+    assert!(world.store.migrate_status().await.unwrap().iter().all(|migration| !migration.applied));
+    assert!(messages::depth(world.store.read()).await.is_err(), "the tables are gone");
+    world.store.migrate_up().await.unwrap();
+    messages::depth(world.store.read()).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_of_many_gets_a_lease() {
+    let world = World::new().await;
+    let calls: Vec<_> = (0..20)
+        .map(|n| {
+            let store = world.store.clone();
+            tokio::spawn(async move {
+                leases::acquire(store.write(), "link:1", &format!("w{n}"), at(0), TimeDelta::seconds(30)).await.unwrap()
+            })
+        })
+        .collect();
+    let mut given = Vec::new();
+    for call in calls {
+        given.extend(call.await.unwrap());
+    }
+    assert_eq!(given.len(), 1);
+}
+
+#[tokio::test]
+async fn fences_grow_and_a_late_holder_finds_out() {
+    let world = World::new().await;
+    let store = world.store.write();
+    let ttl = TimeDelta::seconds(30);
+    let first = leases::acquire(store, "link:1", "a", at(0), ttl).await.unwrap().unwrap();
+    assert_eq!(leases::acquire(store, "link:1", "b", at(29), ttl).await.unwrap(), None);
+    assert_eq!(leases::acquire(store, "link:1", "a", at(29), ttl).await.unwrap(), None, "not even to the same name");
+    assert!(leases::acquire(store, "link:2", "b", at(29), ttl).await.unwrap().is_some());
+    let second = leases::acquire(store, "link:1", "b", at(30), ttl).await.unwrap().unwrap();
+    assert!(second.fence > first.fence);
+    assert!(!leases::renew(store, &first, at(31), ttl).await.unwrap());
+    assert!(!leases::release(store, &first).await.unwrap());
+    assert!(leases::renew(store, &second, at(31), ttl).await.unwrap());
+    assert!(leases::release(store, &second).await.unwrap());
+    let third = leases::acquire(store, "link:1", "a", at(32), ttl).await.unwrap().unwrap();
+    assert!(third.fence > second.fence);
+    assert_eq!(leases::prune(store, at(100)).await.unwrap(), 2);
+    let fourth = leases::acquire(store, "link:1", "a", at(100), ttl).await.unwrap().unwrap();
+    assert!(fourth.fence > third.fence, "also after the lease was forgotten");
+}

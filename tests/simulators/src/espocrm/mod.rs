@@ -7,8 +7,11 @@
 
 mod admin;
 mod auth;
+mod dates;
 mod defs;
 mod files;
+mod links;
+mod lists;
 mod page;
 mod page_html;
 mod query;

@@ -8,7 +8,7 @@ use url::form_urlencoded;
 use super::defs::{Def, def};
 use super::page_html::render;
 use super::state::{Record, State, full_name};
-use super::{EspoSim, routes, time};
+use super::{EspoSim, links, routes, time};
 use crate::plumbing::{Request, Response, lock};
 
 pub(super) const KINDS: &[&str] = &["Meeting", "Call", "Task"];
@@ -110,7 +110,7 @@ fn delete(state: &mut State, view: &View) -> Result<(), String> {
 fn accept(state: &mut State, view: &View, form: &Form) -> Result<(), String> {
     let actor = state.actor_named(&view.user).ok_or("No such user.")?;
     let (def, id) = view.open.as_ref().ok_or("No such record.")?;
-    routes::set_acceptance(state, &actor, def, id, field(form, "status")).map_err(|refusal| refusal.to_string())
+    links::set_acceptance(state, &actor, def, id, field(form, "status")).map_err(|refusal| refusal.to_string())
 }
 
 fn save(state: &mut State, view: &View, form: &Form) -> Result<(), String> {

@@ -7,7 +7,7 @@ use super::defs::{Def, def, foreign_of, link_part};
 use super::reminders;
 use super::state::{Account, Actor, Record, Reminder, Role, State, UserType, levels};
 use super::view::{self, Echo};
-use super::{Credentials, EspoSim, Refusal, routes};
+use super::{Credentials, EspoSim, Refusal, links, routes};
 use crate::plumbing::lock;
 
 pub(super) const CONNECTOR_ROLE: &str = "role-connector";
@@ -219,7 +219,7 @@ impl EspoSim {
     pub fn set_acceptance(&self, user_name: &str, entity: &str, id: &str, status: &str) -> Result<(), Refusal> {
         let actor = self.actor(user_name)?;
         let def = def(entity).ok_or_else(|| Refusal::new(404, ""))?;
-        self.with(|state| routes::set_acceptance(state, &actor, def, id, status))
+        self.with(|state| links::set_acceptance(state, &actor, def, id, status))
     }
 
     /// The link endpoint: neither modifiedAt nor a webhook.
@@ -234,7 +234,7 @@ impl EspoSim {
     fn link(&self, entity: &str, id: &str, link: &str, foreign_id: &str, add: bool) -> bool {
         let Some(def) = def(entity) else { return false };
         let known = foreign_of(link).is_some();
-        known && self.with(|state| routes::change_link(state, def, id, link, foreign_id, add).is_ok())
+        known && self.with(|state| links::change_link(state, def, id, link, foreign_id, add).is_ok())
     }
 
     /// A record as the administrator sees it, if it is not deleted.

@@ -86,7 +86,8 @@ const INDEXES: &[(&str, &str, &[&str], bool)] = &[
     ("messages_turn", "messages", &["state", "lane", "due", "id"], false),
     ("messages_due", "messages", &["state", "due"], false),
     ("messages_state", "messages", &["state", "received", "id"], false),
-    ("messages_target", "messages", &["target_key", "state"], false),
+    // With `received`, or SQLite would rather walk through all that is parked to find what is superseded.
+    ("messages_target", "messages", &["target_key", "state", "received"], false),
     ("messages_received", "messages", &["received", "id"], false),
     ("jobs_requested", "jobs", &["requested"], false),
     ("holds_state", "holds", &["state", "created"], false),

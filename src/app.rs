@@ -23,6 +23,9 @@ use crate::id::Ids;
 use crate::queue::Queue;
 use crate::vault::{Vault, VaultError};
 
+/// So many requests may wait for the next commit; more are told to come back.
+const LINE: usize = 4096;
+
 /// Everything that a part of the process may need. Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
@@ -120,9 +123,10 @@ impl App {
         let ids = options.ids.unwrap_or_else(|| Ids::system(clock.clone()));
         let admin_token = admin_token(&config, &store, &vault, &ids, &clock).await?;
         let connections = Connections::open(&config, &clock, &ids, &vault, &store).await?;
-        let (writer, writing) = store::writer::Writer::new(&store);
+        // The task ends when the last clone of the writer is dropped.
+        let (writer, _) = store::writer::Writer::spawn(store.clone(), LINE);
         let tracker = TaskTracker::new();
-        let app = Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             config,
             clock,
             ids,
@@ -136,9 +140,7 @@ impl App {
             admin_token,
             schedule_wake: Notify::new(),
             runtime: tokio::runtime::Handle::current(),
-        }));
-        tokio::spawn(writing);
-        Ok(app)
+        })))
     }
 
     /// The configuration.
@@ -205,6 +207,13 @@ impl App {
     #[must_use]
     pub fn schedule_wake(&self) -> &Notify {
         &self.0.schedule_wake
+    }
+
+    /// Wakes the scheduler, all of its tasks.
+    pub fn wake_schedule(&self) {
+        self.0.schedule_wake.notify_waiters();
+        // For a task that is busy at the moment.
+        self.0.schedule_wake.notify_one();
     }
 
     /// Runs something on the runtime of the process rather than on that of an HTTP worker: pooled connections to the other

@@ -1,1 +1,140 @@
 //! The command line.
+
+pub mod admin;
+pub mod doctor;
+pub mod serve;
+pub mod setup;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use secrecy::ExposeSecret as _;
+
+use crate::app::{App, BuildOptions};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+
+/// Keeps EspoCRM and Microsoft 365 in step: meetings, calls and tasks, both ways.
+#[derive(Debug, Parser)]
+#[command(name = "espo-outlook", version)]
+pub struct Cli {
+    /// The configuration file; without it `espo-outlook.toml` in the working folder, if there.
+    #[arg(long, global = true, value_name = "FILE", env = "ESPO_OUTLOOK_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the service: receiver, workers and scheduler in one process.
+    Serve(serve::Args),
+    /// Provisions what the other systems need.
+    Setup {
+        #[command(subcommand)]
+        system: SetUp,
+    },
+    /// Checks configuration, database, queue, EspoCRM, Microsoft and the public address.
+    Doctor(doctor::Args),
+    /// Synchronises now; with `--dry-run` it only tells what would be done.
+    Sync(admin::SyncArgs),
+    /// Lists the changes that were applied.
+    History(admin::HistoryArgs),
+    /// Takes a change back.
+    Revert {
+        /// Id of the history entry.
+        id: String,
+    },
+    /// Lists what was received.
+    Messages(admin::MessagesArgs),
+    /// Has messages looked at again.
+    Replay(admin::ReplayArgs),
+    /// Changes or shows the database schema.
+    Migrate {
+        #[command(subcommand)]
+        way: Migrate,
+    },
+    /// Prints the OpenAPI document.
+    Openapi,
+}
+
+#[derive(Debug, Subcommand)]
+enum SetUp {
+    /// Webhooks for the three kinds, the "Synchronize with Outlook" switch and the marker field. May be run again.
+    Espocrm(setup::Args),
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Migrate {
+    /// Brings the schema up to date.
+    Up,
+    /// Takes back the last migration, and the data with it.
+    Down,
+    /// Lists migrations.
+    Status,
+}
+
+impl Cli {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be done; the message says what to do about it.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let command = self.command.unwrap_or_else(|| Command::Serve(serve::Args::default()));
+        if matches!(command, Command::Openapi) {
+            return say(&crate::http::openapi::json()?);
+        }
+        let config = load(self.config.as_deref())?;
+        crate::telemetry::init(&config.log);
+        match command {
+            Command::Serve(args) => serve::run(config, args).await,
+            Command::Setup { system: SetUp::Espocrm(args) } => setup::espocrm(config, &args).await,
+            Command::Doctor(args) => doctor::run(config, &args).await,
+            Command::Sync(args) => admin::sync(&config, &args).await,
+            Command::History(args) => admin::history(&config, &args).await,
+            Command::Revert { id } => admin::revert(&config, &id).await,
+            Command::Messages(args) => admin::messages(&config, &args).await,
+            Command::Replay(args) => admin::replay(&config, &args).await,
+            Command::Migrate { way } => migrate(&config, way).await,
+            Command::Openapi => Ok(()),
+        }
+    }
+}
+
+fn load(file: Option<&Path>) -> anyhow::Result<Config> {
+    let default = Path::new(config::DEFAULT_FILE);
+    let file = file.or_else(|| default.exists().then_some(default));
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Ok(config::load(file, variables)?)
+}
+
+/// Builds the service for a command that does not serve: the schema stays as it is unless it is brand new.
+async fn app(config: Config) -> anyhow::Result<App> {
+    Ok(App::build_with(config, Clock::System, BuildOptions::default()).await?)
+}
+
+/// Prints a line; whoever has closed the pipe wants no more.
+fn say(line: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+async fn migrate(config: &Config, way: Migrate) -> anyhow::Result<()> {
+    let store = store::Store::open(config.database.url.expose_secret()).await;
+    let store = store.context("the database cannot be used; check database.url")?;
+    match way {
+        Migrate::Up => store.migrate_up().await?,
+        Migrate::Down => store.migrate_down(1).await?,
+        Migrate::Status => {}
+    }
+    for migration in store.migrate_status().await? {
+        say(&format!("{}  {}", if migration.applied { "applied" } else { "pending" }, migration.name))?;
+    }
+    store.close().await?;
+    Ok(())
+}

@@ -13,6 +13,7 @@ use crate::app::settings::SettingsError;
 use crate::app::ConnectionError;
 use crate::queue::QueueError;
 use crate::vault::VaultError;
+use crate::work::error::WorkError;
 
 /// An error of the API. `detail` is a sentence with the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -175,6 +176,18 @@ impl From<ConnectionError> for Problem {
 impl From<VaultError> for Problem {
     fn from(error: VaultError) -> Self {
         Self::internal(&error)
+    }
+}
+
+impl From<WorkError> for Problem {
+    fn from(error: WorkError) -> Self {
+        match error {
+            WorkError::Store(error) => error.into(),
+            WorkError::Espo(error) => error.into(),
+            WorkError::Graph(error) => error.into(),
+            WorkError::NotConfigured(_) => Self::conflict(error.to_string()),
+            error => Self::unavailable(Chain(&error).to_string()),
+        }
     }
 }
 

@@ -2,14 +2,17 @@
 //!
 //! The embedded queue is the table of messages: one writer groups the inserts of concurrent requests into one commit.
 
+use metrics::counter;
 use store::StoreError;
-use sync::Change;
+use store::messages::NewMessage;
+use store::writer::{EnqueueError, Writer};
+use sync::{Cause, Change};
 
 /// Where changes wait. A closed set that we own, so an enum and no trait.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub enum Queue {
     /// In the database.
-    Embedded(store::writer::GroupWriter),
+    Embedded(Writer),
 }
 
 /// Why the queue did not take changes.
@@ -26,24 +29,38 @@ pub enum QueueError {
     Store(#[source] StoreError),
 }
 
+impl From<EnqueueError> for QueueError {
+    fn from(error: EnqueueError) -> Self {
+        match error {
+            EnqueueError::Full => Self::Full,
+            EnqueueError::Closed => Self::Closed,
+            EnqueueError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
 impl Queue {
-    /// Takes changes over; they are durable when this returns.
+    /// Takes changes over; they are durable when this returns. `excerpt` is what was received, for people to read.
     ///
     /// # Errors
     ///
     /// When nothing was taken over: the sender has to try again.
-    pub async fn publish(
-        &self,
-        changes: Vec<Change>,
-        source: store::messages::Source,
-        excerpt: Option<String>,
-    ) -> Result<(), QueueError> {
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let _ = (source, excerpt);
+    pub async fn publish(&self, changes: Vec<Change>, source: Cause, excerpt: Option<String>) -> Result<(), QueueError> {
+        let count = changes.len() as u64;
+        let message = |change| NewMessage { excerpt: excerpt.clone(), ..NewMessage::new(change, source.as_str()) };
+        let messages = changes.into_iter().map(message).collect();
         match self {
-            Self::Embedded(_writer) => Err(QueueError::Closed),
+            Self::Embedded(writer) => writer.enqueue(messages).await?,
+        }
+        counter!("espo_outlook_changes_received_total", "source" => source.as_str()).increment(count);
+        Ok(())
+    }
+
+    /// Woken when something was queued.
+    #[must_use]
+    pub fn wake(&self) -> &tokio::sync::Notify {
+        match self {
+            Self::Embedded(writer) => writer.wake(),
         }
     }
 }

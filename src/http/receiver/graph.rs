@@ -89,7 +89,7 @@ async fn note_need(app: &App, id: &str, event: &Lifecycle) -> Result<(), Problem
         Lifecycle::Missed | Lifecycle::Other(_) => return Ok(()),
     };
     store::subscriptions::set_state(app.store().write(), id, state, sentence, now).await?;
-    app.schedule_wake().notify_one();
+    app.wake_schedule();
     Ok(())
 }
 

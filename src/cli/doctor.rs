@@ -1,0 +1,238 @@
+//! `doctor`: what works and what does not, one line each, with the remedy.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args as ClapArgs;
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use store::Store;
+use store::bindings::BindingState;
+use sync::Kind;
+
+use super::say;
+use crate::app::connections::Microsoft;
+use crate::app::provision::{self, Done};
+use crate::app::{App, EspoConnection};
+use crate::clock::Clock;
+use crate::config::{Config, Mode};
+use crate::http::problem::Chain;
+
+/// How.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Ok,
+    Warning,
+    Failed,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    verdict: Verdict,
+    detail: String,
+}
+
+#[derive(Default)]
+struct Report(Vec<Check>);
+
+impl Report {
+    fn ok(&mut self, name: &'static str, detail: impl Into<String>) {
+        self.0.push(Check { name, verdict: Verdict::Ok, detail: detail.into() });
+    }
+
+    fn warn(&mut self, name: &'static str, detail: impl Into<String>) {
+        self.0.push(Check { name, verdict: Verdict::Warning, detail: detail.into() });
+    }
+
+    fn fail(&mut self, name: &'static str, detail: impl Into<String>) {
+        self.0.push(Check { name, verdict: Verdict::Failed, detail: detail.into() });
+    }
+
+    fn add<T, E: std::error::Error + 'static>(&mut self, name: &'static str, result: Result<T, E>, ok: impl FnOnce(T) -> String) {
+        match result {
+            Ok(value) => self.ok(name, ok(value)),
+            Err(error) => self.fail(name, Chain(&error).to_string()),
+        }
+    }
+}
+
+pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
+    let mut report = Report::default();
+    report.ok("configuration", "it can be read");
+    if let Some(app) = database(&config, &mut report).await {
+        queue(&app, &mut report).await;
+        match app.connections().espocrm() {
+            Some(connection) => espocrm(&app, &connection, &mut report).await,
+            None => report.fail("espocrm", "not configured; set espocrm.url and espocrm.api_key"),
+        }
+        match app.connections().microsoft() {
+            Some(connection) => microsoft(&app, &connection, &mut report).await,
+            None => report.fail("microsoft", "not configured; set microsoft.tenant, client_id and client_secret"),
+        }
+        public_url(&app, &mut report).await;
+        app.store().clone().close().await?;
+    }
+    if args.json {
+        say(&serde_json::to_string_pretty(&report.0)?)?;
+    } else {
+        for check in &report.0 {
+            let word = match check.verdict {
+                Verdict::Ok => "ok     ",
+                Verdict::Warning => "warning",
+                Verdict::Failed => "FAILED ",
+            };
+            say(&format!("{word} {:<14} {}", check.name, check.detail))?;
+        }
+    }
+    let failed = report.0.iter().filter(|check| check.verdict == Verdict::Failed).count();
+    if failed > 0 {
+        bail!("{failed} of {} checks failed", report.0.len());
+    }
+    Ok(())
+}
+
+async fn database(config: &Config, report: &mut Report) -> Option<App> {
+    match Store::open(config.database.url.expose_secret()).await {
+        Ok(store) => {
+            match store.migrate_status().await {
+                Ok(all) if all.iter().all(|one| one.applied) => report.ok("database", "reachable, and its schema is up to date"),
+                Ok(_) => report.warn("database", "its schema is not up to date; `serve` and `migrate up` apply what is missing"),
+                Err(_) => report.warn("database", "it has no schema yet; `serve` and `migrate up` make it"),
+            }
+            store.close().await.ok();
+        }
+        Err(error) => {
+            report.fail("database", format!("{}; check database.url", Chain(&error)));
+            return None;
+        }
+    }
+    match App::build(config.clone(), Clock::System).await {
+        Ok(app) => Some(app),
+        Err(error) => {
+            report.fail("start", Chain(&error).to_string());
+            None
+        }
+    }
+}
+
+async fn queue(app: &App, report: &mut Report) {
+    match store::messages::depth(app.store().read()).await {
+        Ok(depth) if depth.dead > 0 => {
+            let detail = format!("{} dead letters; see `messages --state dead`, then `replay --all-dead`", depth.dead);
+            report.warn("queue", detail);
+        }
+        Ok(depth) => report.ok("queue", format!("{} waiting, {} parked, none dead", depth.queued, depth.parked)),
+        Err(error) => report.fail("queue", Chain(&error).to_string()),
+    }
+}
+
+async fn espocrm(app: &App, connection: &EspoConnection, report: &mut Report) {
+    let me = match connection.me().await {
+        Ok(me) => me,
+        Err(error) => return report.fail("espocrm", Chain(&error).to_string()),
+    };
+    let version = me.version.as_deref().unwrap_or("of an unknown version");
+    report.ok("espocrm", format!("EspoCRM {version} lets {} in", me.user_name));
+    let mut lacking = Vec::new();
+    for scope in ["Meeting", "Call", "Task"] {
+        for action in ["create", "read", "edit", "delete"] {
+            if matches!(me.right(scope, action), None | Some("no")) {
+                lacking.push(format!("{scope} {action}"));
+            }
+        }
+    }
+    match lacking.is_empty() {
+        true => report.ok("rights", "meetings, calls and tasks can be read and written"),
+        false => report.fail("rights", format!("grant in the role of the API user: {}", lacking.join(", "))),
+    }
+    match connection.schema().await {
+        Ok(schema) => {
+            let without: Vec<&str> = Kind::ALL
+                .into_iter()
+                .filter(|kind| schema.of(*kind).is_ok_and(|one| one.switch.is_none() || one.marker.is_none()))
+                .map(Kind::entity)
+                .collect();
+            match without.is_empty() {
+                true => report.ok("fields", "the switch and the marker field are there"),
+                false => report.warn("fields", format!("{} lack the switch or the marker field; run `setup espocrm`", without.join(", "))),
+            }
+        }
+        Err(error) => report.fail("fields", Chain(&error).to_string()),
+    }
+    match provision::webhooks(app, true).await {
+        Ok(steps) if steps.iter().all(|step| step.done == Done::Present) => report.ok("webhooks", "all nine are there"),
+        Ok(steps) => {
+            let missing: Vec<&str> = steps.iter().filter(|step| step.done != Done::Present).map(|step| step.what.as_str()).collect();
+            let detail = format!("to be made or repaired: {}; run `setup espocrm` (polling serves meanwhile)", missing.join(", "));
+            report.warn("webhooks", detail);
+        }
+        Err(error) => report.fail("webhooks", Chain(&error).to_string()),
+    }
+}
+
+async fn microsoft(app: &App, connection: &Microsoft, report: &mut Report) {
+    if connection.mode == Mode::Application {
+        report.add("microsoft", connection.authority.client_credentials().await, |_| "the app registration gets a token".to_owned());
+    } else {
+        report.ok("microsoft", "configured; each user signs in");
+    }
+    let bindings = match store::bindings::list(app.store().read()).await {
+        Ok(bindings) => bindings,
+        Err(error) => return report.fail("bindings", Chain(&error).to_string()),
+    };
+    let active: Vec<_> = bindings.iter().filter(|one| one.enabled && one.state == BindingState::Active).collect();
+    let waiting = bindings.iter().filter(|one| one.state == BindingState::NeedsAuthorization).count();
+    if waiting > 0 {
+        report.warn("bindings", format!("{} active, {waiting} users have to sign in; send them their links", active.len()));
+    } else {
+        report.ok("bindings", format!("{} active", active.len()));
+    }
+    if let Some((binding, address)) = active.first().and_then(|one| Some((one, one.mailbox.clone()?))) {
+        let mailbox = graph::Mailbox {
+            user: binding.user_id.clone(),
+            address,
+            zone: None,
+            call_category: sync::Rules::default().call_category,
+        };
+        report.add("graph", connection.graph.zone(&mailbox).await, |zone| format!("a mailbox answers; its time zone is {zone}"));
+    }
+}
+
+/// Whether the public address leads to a running service: Microsoft's handshake is played.
+async fn public_url(app: &App, report: &mut Report) {
+    if app.config().server.public_url.is_none() {
+        let detail = "server.public_url is not set: no webhooks and no subscriptions, both systems are polled";
+        return report.warn("public_url", detail);
+    }
+    let url = format!("{}/webhooks/graph?validationToken=doctor%3A%20hello", app.config().base_url());
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).redirect(reqwest::redirect::Policy::none()).build();
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => return report.fail("public_url", Chain(&error).to_string()),
+    };
+    let answer = async {
+        let answer = client.post(&url).send().await?;
+        let status = answer.status().as_u16();
+        Ok::<_, reqwest::Error>((status, answer.text().await?))
+    };
+    match answer.await {
+        Ok((200, body)) if body == "doctor: hello" => report.ok("public_url", "it leads to a running service"),
+        Ok((status, _)) => {
+            let detail = format!("it answers {status}, not like this service; check the proxy's route to server.bind");
+            report.fail("public_url", detail);
+        }
+        Err(error) => {
+            let detail = format!("{}; start the service, or check DNS, the certificate and the proxy", Chain(&error));
+            report.fail("public_url", detail);
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! `/users/{id}/binding` and `/users/{id}/authorize`.
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, Data, Json, Path, ServiceConfig};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use graph::Disposition;
+use serde::{Deserialize, Serialize};
+use store::bindings::{Binding, BindingState};
+use store::oauth::{Pending, Purpose};
+use utoipa::ToSchema;
+
+use super::users::{self, People, Shown};
+use super::{Answer, nullable};
+use crate::app::{App, Microsoft};
+use crate::config::Mode;
+use crate::http::engine;
+use crate::http::problem::{Chain, Problem};
+use crate::vault::digest;
+
+/// How long a sign-in link is good for.
+pub const TICKET_LIVES: TimeDelta = TimeDelta::minutes(10);
+const SIGN_IN: &str = "The user has to sign in with Microsoft: open the sign-in link.";
+
+pub(super) fn configure(routes: &mut ServiceConfig) {
+    routes
+        .route("/users/{id}/binding", web::put().to(put))
+        .route("/users/{id}/binding", web::delete().to(delete))
+        .route("/users/{id}/authorize", web::post().to(authorize));
+}
+
+/// A binding to make or change; what is left out keeps its value.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wanted {
+    /// Whether the user takes part.
+    enabled: Option<bool>,
+    /// The mailbox; null to take it from the sign-in.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    mailbox: Option<Option<String>>,
+    /// What starts before that day is left alone.
+    sync_from: Option<NaiveDate>,
+    /// The To Do list; null for the default one.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    todo_list: Option<Option<String>>,
+}
+
+/// Binds a user to a mailbox, or changes that.
+#[utoipa::path(put, path = "/api/v1/users/{id}/binding", tag = "users", params(("id" = String, Path)), request_body = Wanted, responses((status = 200, body = Shown)))]
+pub(in crate::http) async fn put(
+    app: Data<App>,
+    people: Data<People>,
+    id: Path<String>,
+    wanted: Json<Wanted>,
+) -> Answer<Shown> {
+    let before = store::bindings::by_user(app.store().read(), &id).await?;
+    let mode = app.connections().settings().microsoft.mode;
+    let mut after = match &before {
+        Some(binding) => binding.clone(),
+        None => fresh(&app, &people, &id, mode).await?,
+    };
+    apply(wanted.into_inner(), &mut after)?;
+    if let Some(mailbox) = &after.mailbox {
+        refuse_taken(&app, &id, mailbox).await?;
+    }
+    let moved = before.as_ref().is_some_and(|before| before.mailbox.is_some() && before.mailbox != after.mailbox);
+    if moved {
+        after.graph_user_id = None;
+        after.zone = None;
+        after.first_sync_done = false;
+    }
+    let (state, reason, next_try) = state_of(&app, &mut after, mode, moved).await?;
+    (after.state, after.reason, after.next_try) = (state, reason, next_try);
+    let now = app.clock().now();
+    let transaction = app.store().begin().await?;
+    if moved {
+        store::tokens::delete(&transaction, &id).await?;
+    }
+    store::bindings::upsert(&transaction, &after, now).await?;
+    transaction.commit().await.map_err(store::StoreError::from)?;
+    if let (true, Some(before)) = (moved, &before) {
+        engine::unsubscribe(&app, before).await?;
+    }
+    let was_active = before.is_some_and(|before| before.enabled && before.state == BindingState::Active && !moved);
+    if after.state == BindingState::Active && !was_active {
+        engine::binding_activated(&app, &id).await?;
+    } else {
+        app.wake_schedule();
+    }
+    users::one(&app, &people, &id).await.map(Json)
+}
+
+async fn fresh(app: &App, people: &People, id: &str, mode: Mode) -> Result<Binding, Problem> {
+    let user = people.one(app, id).await;
+    let user = user.map_err(|error| Problem::unavailable(format!("EspoCRM cannot be asked about the user: {error}")))?;
+    let user = user.ok_or_else(|| Problem::not_found(format!("EspoCRM has no user `{id}`")))?;
+    let now = app.clock().now();
+    Ok(Binding {
+        user_id: user.id,
+        user_name: user.user_name,
+        // In delegated mode the sign-in says whose mailbox it is.
+        mailbox: if mode == Mode::Application { user.email.clone() } else { None },
+        email: user.email,
+        enabled: true,
+        graph_user_id: None,
+        zone: None,
+        sync_from: now.date_naive(),
+        todo_list: None,
+        state: BindingState::Unbound,
+        reason: String::new(),
+        next_try: None,
+        last_sync: None,
+        first_sync_done: false,
+        created: now,
+        updated: now,
+    })
+}
+
+fn apply(wanted: Wanted, binding: &mut Binding) -> Result<(), Problem> {
+    let text = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    if let Some(mailbox) = wanted.mailbox {
+        let mailbox = mailbox.and_then(text).map(|address| sync::text::address(&address));
+        if mailbox.as_deref().is_some_and(|address| !address.contains('@')) {
+            return Err(Problem::bad_request("mailbox: expected an address like anna@example.com"));
+        }
+        binding.mailbox = mailbox;
+    }
+    if let Some(list) = wanted.todo_list {
+        binding.todo_list = list.and_then(text);
+    }
+    binding.enabled = wanted.enabled.unwrap_or(binding.enabled);
+    binding.sync_from = wanted.sync_from.unwrap_or(binding.sync_from);
+    Ok(())
+}
+
+async fn refuse_taken(app: &App, id: &str, mailbox: &str) -> Result<(), Problem> {
+    let claimed = store::bindings::claiming(app.store().read(), mailbox).await?;
+    match claimed.iter().find(|binding| binding.user_id != id) {
+        Some(other) => {
+            let detail = format!("{mailbox} is bound to {} already; unbind it there first", other.user_name);
+            Err(Problem::conflict(detail))
+        }
+        None => Ok(()),
+    }
+}
+
+type Stand = (BindingState, String, Option<DateTime<Utc>>);
+
+/// Where the binding stands now.
+async fn state_of(app: &App, binding: &mut Binding, mode: Mode, moved: bool) -> Result<Stand, Problem> {
+    let stand = |state, reason: &str| Ok((state, reason.to_owned(), None));
+    if !binding.enabled {
+        return stand(BindingState::Paused, "Switched off for this user.");
+    }
+    let Some(microsoft) = app.connections().microsoft() else {
+        return stand(BindingState::NeedsAuthorization, "Microsoft is not configured; enter the app registration.");
+    };
+    if binding.state == BindingState::Active && !moved {
+        return Ok((binding.state, binding.reason.clone(), binding.next_try));
+    }
+    if mode == Mode::Application {
+        return Ok(probe(app, binding, microsoft).await);
+    }
+    let has_tokens = !moved && store::tokens::get(app.store().read(), &binding.user_id).await?.is_some();
+    match (has_tokens, binding.state) {
+        (true, BindingState::NeedsAuthorization) | (false, _) => stand(BindingState::NeedsAuthorization, SIGN_IN),
+        (true, _) => stand(BindingState::Active, "In step."),
+    }
+}
+
+/// Application mode: the mailbox is looked at with the organisation's consent.
+async fn probe(app: &App, binding: &mut Binding, microsoft: std::sync::Arc<Microsoft>) -> Stand {
+    let Some(address) = binding.mailbox.clone() else {
+        return (BindingState::Error, "Give the address of the mailbox.".to_owned(), None);
+    };
+    let mailbox = engine::mailbox(&binding.user_id, address);
+    let looked = app.on_main(async move {
+        let profile = microsoft.graph.me(&mailbox).await?;
+        Ok::<_, graph::Error>((profile, microsoft.graph.zone(&mailbox).await?))
+    });
+    match looked.await {
+        Some(Ok((profile, zone))) => {
+            binding.graph_user_id = Some(profile.id);
+            binding.zone = Some(zone);
+            (BindingState::Active, "In step.".to_owned(), None)
+        }
+        Some(Err(error)) => {
+            let retry = matches!(error.disposition(), Disposition::Retry { .. } | Disposition::Unsure | Disposition::Operator);
+            let next = retry.then(|| app.clock().now() + TimeDelta::minutes(1));
+            (BindingState::Error, format!("The mailbox cannot be used: {}.", Chain(&error)), next)
+        }
+        None => (BindingState::Error, "The service was stopping; save again.".to_owned(), None),
+    }
+}
+
+/// Unbinds a user: subscriptions, tokens and what waits for a decision go; what was copied stays on both sides.
+#[utoipa::path(delete, path = "/api/v1/users/{id}/binding", tag = "users", params(("id" = String, Path)), responses((status = 204)))]
+pub(in crate::http) async fn delete(app: Data<App>, id: Path<String>) -> Result<HttpResponse, Problem> {
+    let binding = store::bindings::by_user(app.store().read(), &id).await?;
+    let binding = binding.ok_or_else(|| Problem::not_found(format!("the user `{id}` is not bound")))?;
+    engine::unsubscribe(&app, &binding).await?;
+    let transaction = app.store().begin().await?;
+    for subscription in store::subscriptions::of_user(&transaction, &id).await? {
+        store::subscriptions::delete(&transaction, &subscription.id).await?;
+    }
+    store::tokens::delete(&transaction, &id).await?;
+    store::oauth::delete_of(&transaction, &id).await?;
+    store::holds::delete_open_of(&transaction, &id).await?;
+    store::bindings::delete(&transaction, &id).await?;
+    transaction.commit().await.map_err(store::StoreError::from)?;
+    app.wake_schedule();
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// A link to sign in with.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SignInLink {
+    /// Open it in the user's browser; it works once.
+    pub url: String,
+    /// Until then.
+    pub expires: DateTime<Utc>,
+}
+
+/// Makes a one-time link with which the user signs in with Microsoft.
+#[utoipa::path(post, path = "/api/v1/users/{id}/authorize", tag = "users", params(("id" = String, Path)), responses((status = 200, body = SignInLink)))]
+pub(in crate::http) async fn authorize(app: Data<App>, id: Path<String>) -> Answer<SignInLink> {
+    match app.connections().microsoft() {
+        None => return Err(Problem::conflict("Microsoft is not configured; enter the app registration in the settings first")),
+        Some(microsoft) if microsoft.mode == Mode::Application => {
+            return Err(Problem::conflict("in application mode nobody signs in: the organisation has consented for all"));
+        }
+        Some(_) => {}
+    }
+    if store::bindings::by_user(app.store().read(), &id).await?.is_none() {
+        let detail = format!("the user `{id}` is not bound; PUT /api/v1/users/{id}/binding first");
+        return Err(Problem::not_found(detail));
+    }
+    let ticket = app.ids().secret();
+    let created = app.clock().now();
+    let expires = created + TICKET_LIVES;
+    let pending = Pending {
+        id: digest(&ticket),
+        purpose: Purpose::Ticket,
+        user_id: id.into_inner(),
+        verifier: None,
+        cookie_hash: None,
+        created,
+        expires,
+    };
+    store::oauth::prune(app.store().write(), created).await?;
+    store::oauth::put(app.store().write(), &pending).await?;
+    let url = format!("{}/oauth/microsoft/start?ticket={ticket}", app.config().base_url());
+    Ok(Json(SignInLink { url, expires }))
+}

@@ -1,0 +1,179 @@
+//! `/messages`: what was received, and its replay.
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use store::messages::{Filter, Message, MessageState};
+use utoipa::ToSchema;
+
+use super::{Answer, List, limit, moment, word};
+use crate::app::App;
+use crate::http::problem::Problem;
+
+const STATES: &[&str] = &["queued", "leased", "parked", "done", "dead", "superseded"];
+
+pub(super) fn configure(routes: &mut ServiceConfig) {
+    routes
+        .route("/messages", web::get().to(list))
+        .route("/messages/replay", web::post().to(replay_many))
+        .route("/messages/{id}", web::get().to(show))
+        .route("/messages/{id}", web::delete().to(delete))
+        .route("/messages/{id}/replay", web::post().to(replay));
+}
+
+/// A message.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShownMessage {
+    /// Our id.
+    pub id: String,
+    /// When it was received.
+    pub received: DateTime<Utc>,
+    /// Who said so.
+    pub source: String,
+    /// Where to look.
+    #[schema(value_type = Object)]
+    pub target: sync::Target,
+    /// Where it stands.
+    pub state: &'static str,
+    /// How often it failed.
+    pub attempts: u32,
+    /// Not before.
+    pub due: DateTime<Utc>,
+    /// Why it failed last.
+    pub last_error: Option<String>,
+    /// When it was done, dead or superseded.
+    pub finished: Option<DateTime<Utc>>,
+    /// The message that it repeats.
+    pub replay_of: Option<String>,
+    /// What was received, in part.
+    pub excerpt: Option<String>,
+}
+
+impl From<Message> for ShownMessage {
+    fn from(message: Message) -> Self {
+        Self {
+            id: message.change.id,
+            received: message.change.received,
+            source: message.source,
+            target: message.change.target,
+            state: message.state.as_str(),
+            attempts: message.attempts,
+            due: message.due,
+            last_error: message.last_error,
+            finished: message.finished,
+            replay_of: message.replay_of,
+            excerpt: message.excerpt,
+        }
+    }
+}
+
+/// Which messages.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Which {
+    state: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    cursor: Option<String>,
+    limit: Option<u64>,
+}
+
+/// What was received, the newest first.
+#[utoipa::path(get, path = "/api/v1/messages", tag = "messages",
+    params(("state" = Option<String>, Query), ("since" = Option<String>, Query), ("until" = Option<String>, Query),
+        ("cursor" = Option<String>, Query), ("limit" = Option<u64>, Query)),
+    responses((status = 200, body = List<ShownMessage>)))]
+pub(in crate::http) async fn list(app: Data<App>, which: Query<Which>) -> Answer<List<ShownMessage>> {
+    let filter = Filter {
+        state: word("state", which.state.as_deref(), STATES)?,
+        since: moment("since", which.since.as_deref())?,
+        until: moment("until", which.until.as_deref())?,
+        ..Filter::default()
+    };
+    let page = store::messages::page(app.store().read(), &filter, which.cursor.as_deref(), limit(which.limit)).await?;
+    Ok(Json(List { items: page.items.into_iter().map(ShownMessage::from).collect(), next_cursor: page.next }))
+}
+
+fn missing(id: &str) -> Problem {
+    Problem::not_found(format!("there is no message `{id}`"))
+}
+
+/// One message.
+#[utoipa::path(get, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = String, Path)), responses((status = 200, body = ShownMessage)))]
+pub(in crate::http) async fn show(app: Data<App>, id: Path<String>) -> Answer<ShownMessage> {
+    let message = store::messages::get(app.store().read(), &id).await?;
+    message.map(|message| Json(message.into())).ok_or_else(|| missing(&id))
+}
+
+/// How many messages are looked at again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Replayed {
+    /// So many.
+    pub replayed: u64,
+}
+
+/// Which messages to look at again; nothing is named: all dead ones.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReplayRequest {
+    /// In that state.
+    state: Option<String>,
+    /// Received from then on.
+    since: Option<String>,
+    /// Received before that.
+    until: Option<String>,
+    /// These.
+    ids: Option<Vec<String>>,
+}
+
+async fn again(app: &App, filter: &Filter) -> Result<u64, Problem> {
+    let transaction = app.store().begin().await?;
+    let ids = app.ids();
+    let replayed = store::messages::replay(&transaction, filter, app.clock().now(), || ids.next()).await?;
+    transaction.commit().await.map_err(store::StoreError::from)?;
+    app.queue().wake().notify_one();
+    Ok(replayed)
+}
+
+/// Has one message looked at again.
+#[utoipa::path(post, path = "/api/v1/messages/{id}/replay", tag = "messages", params(("id" = String, Path)), responses((status = 202, body = Replayed)))]
+pub(in crate::http) async fn replay(app: Data<App>, id: Path<String>) -> Result<HttpResponse, Problem> {
+    if store::messages::get(app.store().read(), &id).await?.is_none() {
+        return Err(missing(&id));
+    }
+    let filter = Filter { ids: Some(vec![id.into_inner()]), ..Filter::default() };
+    Ok(HttpResponse::Accepted().json(Replayed { replayed: again(&app, &filter).await? }))
+}
+
+/// Has messages looked at again.
+#[utoipa::path(post, path = "/api/v1/messages/replay", tag = "messages", request_body = ReplayRequest, responses((status = 202, body = Replayed)))]
+pub(in crate::http) async fn replay_many(
+    app: Data<App>,
+    request: Option<Json<ReplayRequest>>,
+) -> Result<HttpResponse, Problem> {
+    let request = request.map(Json::into_inner).unwrap_or_default();
+    let mut filter = Filter {
+        ids: request.ids,
+        state: word("state", request.state.as_deref(), STATES)?,
+        since: moment("since", request.since.as_deref())?,
+        until: moment("until", request.until.as_deref())?,
+        target: None,
+    };
+    if filter == Filter::default() {
+        filter.state = Some(MessageState::Dead);
+    }
+    Ok(HttpResponse::Accepted().json(Replayed { replayed: again(&app, &filter).await? }))
+}
+
+/// Deletes a message that nobody is working on.
+#[utoipa::path(delete, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = String, Path)), responses((status = 204)))]
+pub(in crate::http) async fn delete(app: Data<App>, id: Path<String>) -> Result<HttpResponse, Problem> {
+    if store::messages::delete(app.store().write(), &id).await? {
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    match store::messages::get(app.store().read(), &id).await? {
+        Some(_) => Err(Problem::conflict("the message is being worked on; try again in a moment")),
+        None => Err(missing(&id)),
+    }
+}

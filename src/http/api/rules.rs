@@ -1,0 +1,127 @@
+//! `/rules` and `/users/{id}/rules`.
+
+use std::collections::BTreeMap;
+
+use actix_web::web::{self, Data, Json, Path, ServiceConfig};
+use serde::Serialize;
+use serde_json::Value;
+use sync::{Rules, RulesPatch};
+use utoipa::ToSchema;
+
+use super::Answer;
+use crate::app::App;
+use crate::http::problem::Problem;
+
+pub(super) fn configure(routes: &mut ServiceConfig) {
+    routes
+        .route("/rules", web::get().to(show))
+        .route("/rules", web::put().to(put))
+        .route("/users/{id}/rules", web::get().to(show_of_user))
+        .route("/users/{id}/rules", web::put().to(put_of_user))
+        .route("/users/{id}/rules", web::delete().to(delete_of_user));
+}
+
+/// A user's rules.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UserRules {
+    /// What holds.
+    #[schema(value_type = Object)]
+    pub effective: Rules,
+    /// What the user has set.
+    #[schema(value_type = Object)]
+    pub overrides: RulesPatch,
+    /// Where each effective value comes from: `user`, `organisation` or `default`.
+    pub sources: BTreeMap<String, &'static str>,
+}
+
+async fn organisation(app: &App) -> Result<RulesPatch, Problem> {
+    Ok(store::rules::get(app.store().read(), None).await?.unwrap_or_default())
+}
+
+/// The rules of everybody who has set nothing else.
+#[utoipa::path(get, path = "/api/v1/rules", tag = "rules", responses((status = 200, body = Object)))]
+pub(in crate::http) async fn show(app: Data<App>) -> Answer<Rules> {
+    Ok(Json(organisation(&app).await?.over(&Rules::default())))
+}
+
+/// Changes them; what is left out keeps its value.
+#[utoipa::path(put, path = "/api/v1/rules", tag = "rules", request_body = Object, responses((status = 200, body = Object)))]
+pub(in crate::http) async fn put(app: Data<App>, patch: Json<RulesPatch>) -> Answer<Rules> {
+    merge(&app, None, &patch).await?;
+    show(app).await
+}
+
+async fn merge(app: &App, user: Option<&str>, patch: &RulesPatch) -> Result<(), Problem> {
+    let transaction = app.store().begin().await?;
+    let before = store::rules::get(&transaction, user).await?.unwrap_or_default();
+    store::rules::put(&transaction, user, &before.merged(patch), app.clock().now()).await?;
+    transaction.commit().await.map_err(store::StoreError::from)?;
+    app.wake_schedule();
+    Ok(())
+}
+
+/// A user's rules: what holds, and where each value comes from.
+#[utoipa::path(get, path = "/api/v1/users/{id}/rules", tag = "rules", params(("id" = String, Path)), responses((status = 200, body = UserRules)))]
+pub(in crate::http) async fn show_of_user(app: Data<App>, user: Path<String>) -> Answer<UserRules> {
+    let organisation = organisation(&app).await?;
+    let overrides = store::rules::get(app.store().read(), Some(&user)).await?.unwrap_or_default();
+    let effective = overrides.over(&organisation.over(&Rules::default()));
+    let sources = sources(&effective, &organisation, &overrides);
+    Ok(Json(UserRules { effective, overrides, sources }))
+}
+
+/// Changes a user's rules; what is left out keeps its value.
+#[utoipa::path(put, path = "/api/v1/users/{id}/rules", tag = "rules", params(("id" = String, Path)), request_body = Object, responses((status = 200, body = UserRules)))]
+pub(in crate::http) async fn put_of_user(app: Data<App>, user: Path<String>, patch: Json<RulesPatch>) -> Answer<UserRules> {
+    merge(&app, Some(&user), &patch).await?;
+    show_of_user(app, user).await
+}
+
+/// Removes a user's rules: those of the organisation hold again.
+#[utoipa::path(delete, path = "/api/v1/users/{id}/rules", tag = "rules", params(("id" = String, Path)), responses((status = 200, body = UserRules)))]
+pub(in crate::http) async fn delete_of_user(app: Data<App>, user: Path<String>) -> Answer<UserRules> {
+    store::rules::delete(app.store().write(), Some(&user)).await?;
+    app.wake_schedule();
+    show_of_user(app, user).await
+}
+
+fn sources(effective: &Rules, organisation: &RulesPatch, user: &RulesPatch) -> BTreeMap<String, &'static str> {
+    let (user, organisation) = (keys(user), keys(organisation));
+    let source = |key: &String| match () {
+        () if user.contains(key) => "user",
+        () if organisation.contains(key) => "organisation",
+        () => "default",
+    };
+    keys(effective).into_iter().map(|key| (key.clone(), source(&key))).collect()
+}
+
+/// The names of what is set: `attendees`, `meeting.direction`.
+fn keys(rules: &impl Serialize) -> Vec<String> {
+    let Ok(Value::Object(rules)) = serde_json::to_value(rules) else { return Vec::new() };
+    let mut keys = Vec::new();
+    for (name, value) in rules {
+        match value {
+            Value::Object(inner) => keys.extend(inner.keys().map(|key| format!("{name}.{key}"))),
+            _ => keys.push(name),
+        }
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_value_says_where_it_comes_from() {
+        let organisation: RulesPatch =
+            serde_json::from_str(r#"{"attendees": "none", "meeting": {"direction": "both", "priority": "espo"}}"#).unwrap();
+        let user: RulesPatch = serde_json::from_str(r#"{"meeting": {"direction": "espo_to_outlook"}}"#).unwrap();
+        let sources = sources(&Rules::default(), &organisation, &user);
+        assert_eq!(sources["meeting.direction"], "user");
+        assert_eq!(sources["meeting.priority"], "organisation");
+        assert_eq!(sources["attendees"], "organisation");
+        assert_eq!(sources["call.direction"], "default");
+        assert_eq!(sources["own_domains"], "default");
+    }
+}

@@ -1,0 +1,161 @@
+//! What the admin API has the rest of the service do. Each function is durable on its own: what is to be done is stored, and
+//! the scheduler or a worker is woken, so that a crash in between loses nothing.
+
+use actix_web::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use store::bindings::Binding;
+use store::history::Direction;
+use store::holds::{Hold, HoldKind, HoldState};
+use sync::{Cause, Change, Kind, Target};
+use utoipa::ToSchema;
+
+use super::problem::Problem;
+use crate::app::App;
+
+/// A manual synchronisation: a full sweep of what it names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SyncRequest {
+    /// Of one kind; else of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "meeting")]
+    pub kind: Option<Kind>,
+    /// One way only; else as the rules say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Way>,
+    /// Of one user; else of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// One way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// EspoCRM is copied to Outlook.
+    #[serde(alias = "to-outlook", alias = "espo_to_outlook")]
+    ToOutlook,
+    /// Outlook is copied to EspoCRM.
+    #[serde(alias = "to-espo", alias = "outlook_to_espo")]
+    ToEspo,
+}
+
+impl From<Way> for Direction {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::ToOutlook => Self::ToOutlook,
+            Way::ToEspo => Self::ToEspo,
+        }
+    }
+}
+
+/// Notes a job; the scheduler takes it up.
+pub(super) async fn sync(app: &App, request: &SyncRequest) -> Result<String, Problem> {
+    let id = app.ids().next();
+    let request = serde_json::to_value(request).map_err(|error| Problem::internal(&error))?;
+    store::jobs::insert(app.store().write(), &id, &request, app.clock().now()).await?;
+    app.wake_schedule();
+    Ok(id)
+}
+
+/// A binding has become active: its subscriptions and its first synchronisation are due.
+pub(super) async fn binding_activated(app: &App, user: &str) -> Result<(), Problem> {
+    let target = Target::Mailbox { user: user.to_owned() };
+    look_at(app, target).await?;
+    app.wake_schedule();
+    Ok(())
+}
+
+/// Removes what a binding has at Microsoft, as far as that is possible: what stays there expires by itself, and its
+/// notifications are dropped as unknown.
+pub(super) async fn unsubscribe(app: &App, binding: &Binding) -> Result<(), Problem> {
+    let subscriptions = store::subscriptions::of_user(app.store().read(), &binding.user_id).await?;
+    let (Some(graph), Some(address)) = (app.connections().graph(), binding.mailbox.clone()) else { return Ok(()) };
+    let mailbox = mailbox(&binding.user_id, address);
+    for subscription in subscriptions {
+        let (graph, mailbox) = (graph.clone(), mailbox.clone());
+        let done = app.on_main(async move { graph.unsubscribe(&mailbox, &subscription.id).await }).await;
+        if let Some(Err(error)) = done {
+            tracing::warn!(user = binding.user_id, %error, "a subscription could not be removed; it expires by itself");
+        }
+    }
+    Ok(())
+}
+
+/// A mailbox by its address alone: enough for what is not about dates or categories.
+pub(super) fn mailbox(user: &str, address: String) -> graph::Mailbox {
+    let call_category = sync::Rules::default().call_category;
+    graph::Mailbox { user: user.to_owned(), address, zone: None, call_category }
+}
+
+/// Makes subscriptions due for renewal.
+pub(super) async fn renew(app: &App, subscriptions: &[store::subscriptions::Subscription]) -> Result<(), Problem> {
+    let now = app.clock().now();
+    for one in subscriptions {
+        let error = one.error.as_deref();
+        store::subscriptions::set_state(app.store().write(), &one.id, one.state, error, now).await?;
+    }
+    app.wake_schedule();
+    Ok(())
+}
+
+/// A hold was decided: what waited for it is looked at again.
+pub(super) async fn hold_decided(app: &App, hold: &Hold) -> Result<(), Problem> {
+    tracing::info!(hold = hold.id, user = hold.user_id, state = hold.state.as_str(), "a hold was decided");
+    if (hold.kind, hold.state) == (HoldKind::MassDeletion, HoldState::Confirmed) {
+        crate::work::handle::release(app, &hold.user_id).await?;
+    }
+    app.wake_schedule();
+    Ok(())
+}
+
+/// Has something looked at.
+pub(super) async fn look_at(app: &App, target: Target) -> Result<(), Problem> {
+    let change = Change {
+        id: app.ids().next(),
+        target,
+        cause: Cause::Manual,
+        received: app.clock().now(),
+        version: None,
+        job: None,
+    };
+    Ok(app.queue().publish(vec![change], Cause::Manual, None).await?)
+}
+
+/// Why a record is or is not synchronised.
+pub(super) async fn explain(app: &App, kind: Kind, id: String) -> Result<serde_json::Value, Problem> {
+    let inner = app.clone();
+    let explained = app.on_main(async move { crate::work::explain(&inner, kind, &id).await }).await;
+    Ok(explained.ok_or_else(|| Problem::unavailable("the service is stopping"))??)
+}
+
+/// Takes one change back.
+pub(super) async fn revert(_app: &App, _entry: &store::history::Entry) -> Result<serde_json::Value, Problem> {
+    Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "reverting is not there yet"))
+}
+
+/// Which changes to take back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevertRequest {
+    /// All of one record.
+    #[serde(default)]
+    pub record_id: Option<String>,
+    /// From then on.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// Before that.
+    #[serde(default)]
+    pub until: Option<String>,
+    /// Of one user.
+    #[serde(default)]
+    pub user_id: Option<String>,
+}
+
+/// Takes changes back, the newest first.
+pub(super) async fn revert_range(_app: &App, _filter: store::history::Filter) -> Result<serde_json::Value, Problem> {
+    Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "reverting is not there yet"))
+}

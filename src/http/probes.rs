@@ -1,0 +1,97 @@
+//! `/healthz`, `/readyz`, `/metrics`.
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, Data, ServiceConfig};
+use metrics::gauge;
+use serde_json::json;
+use store::StoreError;
+use store::bindings::BindingState;
+use store::subscriptions::SubscriptionState;
+
+use super::problem::Chain;
+use crate::app::App;
+use crate::app::connections::PROBE;
+
+pub(super) fn configure(routes: &mut ServiceConfig) {
+    routes
+        .route("/healthz", web::get().to(health))
+        .route("/readyz", web::get().to(ready))
+        .route("/metrics", web::get().to(metrics));
+}
+
+/// The process runs.
+async fn health() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "ok" }))
+}
+
+/// The process can do its work; else 503, with the part that fails. A system that is not configured yet is no failure, and
+/// neither is one that is away: changes wait for it.
+async fn ready(app: Data<App>) -> HttpResponse {
+    let asked = tokio::time::timeout(PROBE, store::messages::depth(app.store().read())).await;
+    let (database, queue) = match asked {
+        Ok(Ok(depth)) => (Ok(()), Ok(depth)),
+        Ok(Err(error)) => (Err(Chain(&error).to_string()), Err("the database cannot be used".to_owned())),
+        Err(_) => (Err("the database does not answer".to_owned()), Err("the database cannot be used".to_owned())),
+    };
+    let is_stopping = app.shutdown().is_cancelled();
+    let is_ready = database.is_ok() && queue.is_ok() && !is_stopping;
+    let part = |result: Result<(), String>| match result {
+        Ok(()) => json!({ "state": "ok" }),
+        Err(detail) => json!({ "state": "failed", "detail": detail }),
+    };
+    let configured = |is_configured: bool, what: &str| match is_configured {
+        true => json!({ "state": "configured" }),
+        false => json!({ "state": "not_configured", "detail": format!("enter the settings of {what}") }),
+    };
+    let microsoft = match app.connections().purse().alarm() {
+        Some(alarm) => json!({ "state": "alarm", "detail": alarm }),
+        None => configured(app.connections().graph().is_some(), "Microsoft"),
+    };
+    let body = json!({
+        "status": if is_stopping { "stopping" } else if is_ready { "ready" } else { "not_ready" },
+        "parts": {
+            "database": part(database),
+            "queue": match queue {
+                Ok(depth) => json!({ "state": "ok", "queued": depth.queued, "leased": depth.leased, "parked": depth.parked, "dead": depth.dead }),
+                Err(detail) => json!({ "state": "failed", "detail": detail }),
+            },
+            "espocrm": configured(app.connections().espocrm().is_some(), "EspoCRM"),
+            "microsoft": microsoft,
+        },
+    });
+    if is_ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+}
+
+/// Everything that is counted. Gauges are taken when they are asked for.
+async fn metrics(app: Data<App>) -> HttpResponse {
+    if let Err(error) = refresh(&app).await {
+        tracing::warn!(error = %Chain(&error), "gauges cannot be taken");
+    }
+    app.metrics().run_upkeep();
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(app.metrics().render())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and these are counts")]
+async fn refresh(app: &App) -> Result<(), StoreError> {
+    let conn = app.store().read();
+    let now = app.clock().now();
+    let depth = store::messages::depth(conn).await?;
+    gauge!("espo_outlook_queue_depth").set((depth.queued + depth.leased) as f64);
+    gauge!("espo_outlook_messages_parked").set(depth.parked as f64);
+    gauge!("espo_outlook_dead_letters").set(depth.dead as f64);
+    let bindings = store::bindings::counts(conn).await?;
+    for state in BindingState::ALL {
+        let count = bindings.get(state).copied().unwrap_or_default();
+        gauge!("espo_outlook_bindings", "state" => state.as_str()).set(count as f64);
+    }
+    let subscriptions = store::subscriptions::list(conn).await?;
+    for state in SubscriptionState::ALL {
+        let count = subscriptions.iter().filter(|one| one.state == *state).count();
+        gauge!("espo_outlook_subscriptions", "state" => state.as_str()).set(count as f64);
+    }
+    let active = subscriptions.iter().filter(|one| one.state == SubscriptionState::Active);
+    let first = active.map(|one| (one.expires - now).num_seconds()).min();
+    gauge!("espo_outlook_subscription_expiry_seconds").set(first.map_or(f64::NAN, |seconds| seconds as f64));
+    gauge!("espo_outlook_holds").set(store::holds::open_count(conn).await? as f64);
+    Ok(())
+}

@@ -26,6 +26,7 @@ pub mod subscriptions;
 pub mod times;
 pub mod todo;
 pub mod todo_files;
+pub mod todo_lists;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,48 +1,49 @@
 //! The first synchronisation of a binding: by itself, unless it would be a surprise.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
-use store::bindings;
+use store::bindings::{self, BindingState};
 use store::holds::{self, HoldKind, HoldState};
+use store::messages::{self, Filter, MessageState};
 
 use super::{jobs, preview};
 use crate::app::App;
 use crate::work::error::WorkError;
 
-/// A binding has become active: what waited for it goes on, its subscription is made, and its first synchronisation starts,
-/// or waits for an administrator when it would send invitations or create very much.
-pub fn binding_activated(app: &App, user: &str) {
-    let (app, user) = (app.clone(), user.to_owned());
-    let tracker = app.tracker().clone();
-    tracker.spawn(async move {
-        if let Err(error) = activate(&app, &user).await {
-            tracing::warn!(user.id = user, error = error.sentence(), "the first synchronisation could not be started; a sweep does it");
-        }
-    });
-}
+/// Users whose binding was active at the last look.
+pub(super) type Known = BTreeSet<String>;
 
-async fn activate(app: &App, user: &str) -> Result<(), WorkError> {
-    let parked = store::messages::Filter { state: Some(store::messages::MessageState::Parked), ..Default::default() };
-    let transaction = app.store().begin().await?;
-    store::messages::replay(&transaction, &parked, app.clock().now(), || app.ids().next()).await?;
-    transaction.commit().await.map_err(store::StoreError::from)?;
-    app.schedule_wake().notify_one();
-    let Some(binding) = bindings::by_user(app.store().read(), user).await? else { return Ok(()) };
-    if binding.first_sync_done {
-        super::publish(app, [sync::Target::Mailbox { user: user.to_owned() }], sync::Cause::Poll, None).await?;
-        return Ok(());
+/// Where a binding has become active, what waited for it goes on; where the first synchronisation is not done, it starts.
+pub(super) async fn tick(app: &App, known: &mut Known) -> Result<(), WorkError> {
+    let active = bindings::enabled_in(app.store().read(), &[BindingState::Active]).await?;
+    let users: Known = active.iter().map(|binding| binding.user_id.clone()).collect();
+    if users.iter().any(|user| !known.contains(user)) {
+        let parked = Filter { state: Some(MessageState::Parked), ..Filter::default() };
+        let transaction = app.store().begin().await?;
+        messages::replay(&transaction, &parked, app.clock().now(), || app.ids().next()).await?;
+        transaction.commit().await.map_err(store::StoreError::from)?;
+        app.queue().wake().notify_one();
     }
-    start(app, user).await
+    *known = users;
+    for binding in active.iter().filter(|binding| !binding.first_sync_done) {
+        if let Err(error) = start(app, &binding.user_id).await {
+            let text = error.sentence();
+            tracing::warn!(user.id = binding.user_id, error = text, "the first synchronisation could not be started; it is tried again");
+        }
+    }
+    Ok(())
 }
 
 /// Starts the first synchronisation of a user, or raises a hold with its preview.
-///
-/// # Errors
-/// When the ends cannot be read.
-pub async fn start(app: &App, user: &str) -> Result<(), WorkError> {
+async fn start(app: &App, user: &str) -> Result<(), WorkError> {
     let now = app.clock().now();
+    if jobs::first_sync_is_under_way(app, user).await? {
+        return Ok(());
+    }
     let latest = holds::latest(app.store().read(), user, HoldKind::FirstSync).await?;
     let confirmed = latest.as_ref().is_some_and(|hold| hold.state == HoldState::Confirmed);
-    if latest.as_ref().is_some_and(|hold| hold.state == HoldState::Open) {
+    if latest.as_ref().is_some_and(|hold| matches!(hold.state, HoldState::Open | HoldState::Discarded)) {
         return Ok(());
     }
     if !confirmed {

@@ -1,6 +1,8 @@
 //! Jobs: sweeps that somebody asked for, with progress. A job of a process that ended is started anew: a sweep may be
 //! repeated at any time.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::jobs;
@@ -11,9 +13,8 @@ use super::sweep::{Scope, sweep};
 use crate::app::App;
 use crate::work::error::WorkError;
 
-/// What is asked for.
+/// What is asked for, as the job keeps it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Request {
     /// Only this kind.
     #[serde(default)]
@@ -27,8 +28,8 @@ pub struct Request {
     /// Only a preview.
     #[serde(default)]
     pub dry_run: bool,
-    /// The first synchronisation of a binding; not for the API.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not", skip_deserializing)]
+    /// The first synchronisation of a binding.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub first: bool,
 }
 
@@ -44,21 +45,37 @@ pub enum Towards {
     ToEspo,
 }
 
-/// Starts a job and answers its id at once.
-///
-/// # Errors
-/// When it cannot be stored.
-pub async fn start(app: &App, request: &Request) -> Result<String, WorkError> {
-    let id = app.ids().next();
-    let text = serde_json::to_value(request).unwrap_or_default();
-    jobs::insert(app.store().write(), &id, &text, app.clock().now()).await?;
-    launch(app, id.clone(), request.clone());
-    Ok(id)
+/// Jobs that this process has taken up.
+pub(super) type Known = BTreeSet<String>;
+
+/// Takes up the jobs that wait, and those that were running when the last process ended.
+pub(super) async fn tick(app: &App, known: &mut Known) -> Result<(), WorkError> {
+    let open = jobs::unfinished(app.store().read()).await?;
+    known.retain(|id| open.iter().any(|job| job.id == *id));
+    for job in open {
+        if known.insert(job.id.clone()) {
+            let request: Request = serde_json::from_value(job.request).unwrap_or_default();
+            launch(app, job.id, request);
+        }
+    }
+    Ok(())
 }
 
+/// Starts the first synchronisation of a user.
 pub(super) async fn first_sync(app: &App, user: &str) -> Result<(), WorkError> {
     let request = Request { user_id: Some(user.to_owned()), first: true, ..Request::default() };
-    start(app, &request).await.map(drop)
+    let text = serde_json::to_value(request).unwrap_or_default();
+    jobs::insert(app.store().write(), &app.ids().next(), &text, app.clock().now()).await?;
+    Ok(())
+}
+
+/// True while a first synchronisation of a user waits or runs.
+pub(super) async fn first_sync_is_under_way(app: &App, user: &str) -> Result<bool, WorkError> {
+    let of_user = |job: &jobs::Job| {
+        let request: Request = serde_json::from_value(job.request.clone()).unwrap_or_default();
+        request.first && request.user_id.as_deref() == Some(user)
+    };
+    Ok(jobs::unfinished(app.store().read()).await?.iter().any(of_user))
 }
 
 fn launch(app: &App, id: String, request: Request) {
@@ -109,20 +126,6 @@ pub async fn finished(app: &App, id: &str) -> Result<(), WorkError> {
     if let Some(job) = jobs::get(app.store().read(), id).await? {
         let jobs::Counters { created, updated, deleted, skipped, failed, .. } = job.counters;
         tracing::info!(job.id = id, created, updated, deleted, skipped, failed, "a job is done");
-    }
-    Ok(())
-}
-
-/// Takes up the jobs that were running when the process ended.
-pub(super) async fn resume(app: &App) -> Result<(), WorkError> {
-    for job in jobs::unfinished(app.store().read()).await? {
-        let first = job.request.get("first").and_then(serde_json::Value::as_bool).unwrap_or(false);
-        let mut stripped = job.request.clone();
-        if let Some(object) = stripped.as_object_mut() {
-            object.remove("first");
-        }
-        let request: Request = serde_json::from_value(stripped).unwrap_or_default();
-        launch(app, job.id, Request { first, ..request });
     }
     Ok(())
 }

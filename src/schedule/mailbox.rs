@@ -40,6 +40,10 @@ fn cursor_name(user: &str) -> String {
 pub async fn read_delta(app: &App, user: &str, cause: Cause, job: Option<&str>) -> Result<u64, WorkError> {
     let read = app.store().read();
     let Some(binding) = bindings::by_user(read, user).await? else { return Ok(0) };
+    if !binding.first_sync_done && cause != Cause::FirstSync {
+        // Nothing that was there before is taken in ahead of the first synchronisation, which may be held.
+        return Ok(0);
+    }
     let rules = rules_of(app, Some(user)).await?;
     let mailbox = mailbox(&binding, &rules)?;
     let graph = app.connections().graph().ok_or(WorkError::NotConfigured("Microsoft"))?;

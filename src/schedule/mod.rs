@@ -5,11 +5,13 @@
 //! - [`sweep`] compares whole mailboxes and their records with the links, on a cron;
 //! - [`subscriptions`] keeps one Graph subscription alive per bound mailbox;
 //! - [`jobs`] are sweeps that somebody asked for, with progress; [`first`] is the first one of a binding;
+//! - [`holds`] goes on with what an administrator has confirmed;
 //! - [`tend`] forgets what is old.
 //!
 //! Each task takes no input: it finds out by itself what is to be done, so that it may be run at any time.
 
 pub mod first;
+pub mod holds;
 pub mod jobs;
 pub mod mailbox;
 pub mod poll;
@@ -22,12 +24,11 @@ use std::time::Duration;
 
 use sync::{Cause, Change, Target};
 
-pub use self::first::binding_activated;
 use crate::app::App;
 use crate::work::error::{WorkError, sentence};
 
-/// How often subscriptions are looked at.
-const SUBSCRIPTIONS: Duration = Duration::from_secs(5);
+/// How often it is looked at what is to be done, when nobody wakes us.
+const ATTEND: Duration = Duration::from_secs(5);
 /// How often what is old is forgotten.
 const TEND: Duration = Duration::from_secs(600);
 /// At most this many changes are handed to the queue at once.
@@ -38,28 +39,40 @@ pub async fn run(app: App) {
     let tracker = app.tracker().clone();
     tracker.spawn(poll::run(app.clone()));
     tracker.spawn(sweep::run(app.clone()));
-    tracker.spawn(every(app.clone(), SUBSCRIPTIONS, "subscriptions", |app| async move { subscriptions::tick(&app).await }));
-    tracker.spawn(every(app.clone(), TEND, "tend", |app| async move { tend::tick(&app).await }));
-    if let Err(error) = jobs::resume(&app).await {
-        tracing::error!(error = error.sentence(), "jobs of the last run could not be taken up again");
+    tracker.spawn(attend(app.clone()));
+    while !app.shutdown().is_cancelled() {
+        report("tend", tend::tick(&app).await);
+        tokio::select! {
+            () = app.shutdown().cancelled() => {}
+            () = tokio::time::sleep(TEND) => {}
+        }
     }
 }
 
-/// Runs a task at once and then again and again: after an interval, or earlier when somebody wakes the scheduler.
-async fn every<F, W>(app: App, interval: Duration, name: &'static str, work: W)
-where
-    F: Future<Output = Result<(), WorkError>>,
-    W: Fn(App) -> F,
-{
-    loop {
-        if let Err(error) = work(app.clone()).await {
-            tracing::warn!(task = name, error = error.sentence(), "a task of the scheduler failed; it is tried again");
-        }
+/// Looks what is to be done: at once, at an interval, and whenever somebody wakes the scheduler.
+async fn attend(app: App) {
+    if let Err(error) = crate::app::provision::webhooks(&app, false).await {
+        tracing::warn!(%error, "the webhooks in EspoCRM could not be looked at");
+    }
+    let mut first = first::Known::default();
+    let mut holds = holds::Known::default();
+    let mut jobs = jobs::Known::default();
+    while !app.shutdown().is_cancelled() {
+        report("subscriptions", subscriptions::tick(&app).await);
+        report("first", first::tick(&app, &mut first).await);
+        report("holds", holds::tick(&app, &mut holds).await);
+        report("jobs", jobs::tick(&app, &mut jobs).await);
         tokio::select! {
-            () = app.shutdown().cancelled() => return,
+            () = app.shutdown().cancelled() => {}
             () = app.schedule_wake().notified() => {}
-            () = tokio::time::sleep(interval) => {}
+            () = tokio::time::sleep(ATTEND) => {}
         }
+    }
+}
+
+fn report(task: &'static str, outcome: Result<(), WorkError>) {
+    if let Err(error) = outcome {
+        tracing::warn!(task, error = error.sentence(), "a task of the scheduler failed; it is tried again");
     }
 }
 

@@ -102,7 +102,7 @@ impl World {
     }
 
     pub fn plan(&self, rules: &Rules) -> Plan {
-        self.look(rules, |view| decide(view))
+        self.look(rules, decide)
     }
 
     fn look<T>(&self, rules: &Rules, then: impl FnOnce(&View<'_>) -> T) -> T {

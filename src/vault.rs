@@ -51,7 +51,9 @@ pub enum VaultError {
     #[error("the encryption key file {} does not exist", .0.display())]
     Missing(PathBuf),
     /// A server database has no folder beside which a key could be generated.
-    #[error("give security.encryption_key or security.encryption_key_file: a key is generated only beside an SQLite file")]
+    #[error(
+        "give security.encryption_key or security.encryption_key_file: a key is generated only beside an SQLite file"
+    )]
     NoPlace,
     /// Sealed with another key, for another purpose, or tampered with.
     #[error("a stored secret cannot be opened: it was sealed with another encryption key, or changed")]
@@ -101,7 +103,9 @@ impl Vault {
     fn from_file(path: &Path) -> Result<Self, VaultError> {
         let failed = |source| VaultError::File { path: path.to_owned(), source };
         match create_key_file(path) {
-            Ok(()) => tracing::info!(path = %path.display(), "generated an encryption key; keep a copy of it with the backups"),
+            Ok(()) => {
+                tracing::info!(path = %path.display(), "generated an encryption key; keep a copy of it with the backups")
+            }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed(error)),
         }

@@ -161,7 +161,12 @@ impl Connections {
             marker_field: given.marker_field.clone(),
         };
         let client = EspoClient::new(self.0.http.clone(), config, self.0.clock.as_fn());
-        Some(Arc::new(EspoConnection { client, clock: self.0.clock.clone(), schema: Mutex::default(), me: Mutex::default() }))
+        Some(Arc::new(EspoConnection {
+            client,
+            clock: self.0.clock.clone(),
+            schema: Mutex::default(),
+            me: Mutex::default(),
+        }))
     }
 
     fn microsoft_of(&self, settings: &Settings) -> Result<Option<Arc<Microsoft>>, ConnectionError> {

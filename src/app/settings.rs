@@ -179,7 +179,11 @@ impl Stored<'_> {
         }
     }
 
-    fn or<T: serde::de::DeserializeOwned + Clone>(&self, given: &Option<T>, name: &str) -> Result<Option<T>, SettingsError> {
+    fn or<T: serde::de::DeserializeOwned + Clone>(
+        &self,
+        given: &Option<T>,
+        name: &str,
+    ) -> Result<Option<T>, SettingsError> {
         if given.is_some() { Ok(given.clone()) } else { self.plain(name) }
     }
 
@@ -208,8 +212,7 @@ pub async fn put_secret(
     secret: &str,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<(), SettingsError> {
-    let sealed =
-        vault.seal(name, secret).map_err(|source| SettingsError::Secret { name: name.to_owned(), source })?;
+    let sealed = vault.seal(name, secret).map_err(|source| SettingsError::Secret { name: name.to_owned(), source })?;
     store::settings::put_sealed(conn, name, &sealed, now).await?;
     Ok(())
 }

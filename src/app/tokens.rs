@@ -66,7 +66,8 @@ impl Purse {
     pub fn seal(&self, user: &str, tokens: &TokenSet) -> Result<Token, VaultError> {
         let vault = &self.0.vault;
         let life = TimeDelta::from_std(tokens.expires_in).unwrap_or(TimeDelta::hours(1));
-        let refresh = tokens.refresh.as_ref().map(|refresh| vault.seal(&refresh_purpose(user), refresh.expose_secret()));
+        let refresh =
+            tokens.refresh.as_ref().map(|refresh| vault.seal(&refresh_purpose(user), refresh.expose_secret()));
         Ok(Token {
             access: vault.seal(&access_purpose(user), tokens.access.expose_secret())?,
             refresh: refresh.transpose()?,
@@ -227,7 +228,8 @@ impl TokenStore {
     async fn ask_to_sign_in(&self, user: &str, error: &AuthError) -> Result<(), AuthError> {
         let Inner { store, clock, .. } = &*self.purse.0;
         tracing::warn!(user, %error, "the user has to sign in with Microsoft again");
-        let sentence = format!("Microsoft wants a new sign-in ({error}). Use the user's sign-in link; work waits until then.");
+        let sentence =
+            format!("Microsoft wants a new sign-in ({error}). Use the user's sign-in link; work waits until then.");
         let state = BindingState::NeedsAuthorization;
         let done = store::bindings::set_state(store.write(), user, state, &sentence, None, clock.now()).await;
         match done {

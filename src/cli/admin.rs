@@ -107,13 +107,20 @@ impl Service {
         Ok(Self { http, base: format!("http://{address}/api/v1"), token: token(config).await? })
     }
 
-    async fn call(&self, method: Method, path: &str, query: &[(&str, String)], body: Option<Value>) -> anyhow::Result<Value> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<Value>,
+    ) -> anyhow::Result<Value> {
         let url = format!("{}{path}", self.base);
         let mut request = self.http.request(method, &url).bearer_auth(self.token.expose_secret()).query(query);
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let unreachable = || format!("the service does not answer at {}; start it with `espo-outlook serve`", self.base);
+        let unreachable =
+            || format!("the service does not answer at {}; start it with `espo-outlook serve`", self.base);
         let answer = request.send().await.with_context(unreachable)?;
         let status = answer.status();
         let text = answer.text().await?;
@@ -132,8 +139,10 @@ async fn token(config: &Config) -> anyhow::Result<SecretString> {
         return Ok(token.clone());
     }
     let store = Store::open(config.database.url.expose_secret()).await.context("the database cannot be used")?;
-    let sealed = store::settings::get_sealed(store.read(), ADMIN_TOKEN).await.context("the admin token cannot be read")?;
-    let sealed = sealed.ok_or_else(|| anyhow!("there is no admin token yet; start the service once with `espo-outlook serve`"))?;
+    let sealed =
+        store::settings::get_sealed(store.read(), ADMIN_TOKEN).await.context("the admin token cannot be read")?;
+    let sealed = sealed
+        .ok_or_else(|| anyhow!("there is no admin token yet; start the service once with `espo-outlook serve`"))?;
     Ok(Vault::open(config)?.open_secret(ADMIN_TOKEN, &sealed)?)
 }
 
@@ -249,7 +258,9 @@ pub(super) async fn replay(config: &Config, args: &ReplayArgs) -> anyhow::Result
     let service = Service::of(config).await?;
     let answer = match (&args.id, &args.since) {
         (Some(id), _) => service.call(Method::POST, &format!("/messages/{}/replay", segment(id)), &[], None).await?,
-        (None, Some(since)) => service.call(Method::POST, "/messages/replay", &[], Some(json!({ "since": since }))).await?,
+        (None, Some(since)) => {
+            service.call(Method::POST, "/messages/replay", &[], Some(json!({ "since": since }))).await?
+        }
         (None, None) => service.call(Method::POST, "/messages/replay", &[], Some(json!({ "state": "dead" }))).await?,
     };
     say(&format!("{} messages are looked at again", number(&answer, "replayed")))

@@ -57,7 +57,12 @@ impl Report {
         self.0.push(Check { name, verdict: Verdict::Failed, detail: detail.into() });
     }
 
-    fn add<T, E: std::error::Error + 'static>(&mut self, name: &'static str, result: Result<T, E>, ok: impl FnOnce(T) -> String) {
+    fn add<T, E: std::error::Error + 'static>(
+        &mut self,
+        name: &'static str,
+        result: Result<T, E>,
+        ok: impl FnOnce(T) -> String,
+    ) {
         match result {
             Ok(value) => self.ok(name, ok(value)),
             Err(error) => self.fail(name, Chain(&error).to_string()),
@@ -104,8 +109,11 @@ async fn database(config: &Config, report: &mut Report) -> Option<App> {
     match Store::open(config.database.url.expose_secret()).await {
         Ok(store) => {
             match store.migrate_status().await {
-                Ok(all) if all.iter().all(|one| one.applied) => report.ok("database", "reachable, and its schema is up to date"),
-                Ok(_) => report.warn("database", "its schema is not up to date; `serve` and `migrate up` apply what is missing"),
+                Ok(all) if all.iter().all(|one| one.applied) => {
+                    report.ok("database", "reachable, and its schema is up to date")
+                }
+                Ok(_) => report
+                    .warn("database", "its schema is not up to date; `serve` and `migrate up` apply what is missing"),
                 Err(_) => report.warn("database", "it has no schema yet; `serve` and `migrate up` make it"),
             }
             store.close().await.ok();
@@ -163,7 +171,10 @@ async fn espocrm(app: &App, connection: &EspoConnection, report: &mut Report) {
                 .collect();
             match without.is_empty() {
                 true => report.ok("fields", "the switch and the marker field are there"),
-                false => report.warn("fields", format!("{} lack the switch or the marker field; run `setup espocrm`", without.join(", "))),
+                false => report.warn(
+                    "fields",
+                    format!("{} lack the switch or the marker field; run `setup espocrm`", without.join(", ")),
+                ),
             }
         }
         Err(error) => report.fail("fields", Chain(&error).to_string()),
@@ -171,8 +182,12 @@ async fn espocrm(app: &App, connection: &EspoConnection, report: &mut Report) {
     match provision::webhooks(app, true).await {
         Ok(steps) if steps.iter().all(|step| step.done == Done::Present) => report.ok("webhooks", "all nine are there"),
         Ok(steps) => {
-            let missing: Vec<&str> = steps.iter().filter(|step| step.done != Done::Present).map(|step| step.what.as_str()).collect();
-            let detail = format!("to be made or repaired: {}; run `setup espocrm` (polling serves meanwhile)", missing.join(", "));
+            let missing: Vec<&str> =
+                steps.iter().filter(|step| step.done != Done::Present).map(|step| step.what.as_str()).collect();
+            let detail = format!(
+                "to be made or repaired: {}; run `setup espocrm` (polling serves meanwhile)",
+                missing.join(", ")
+            );
             report.warn("webhooks", detail);
         }
         Err(error) => report.fail("webhooks", Chain(&error).to_string()),
@@ -181,7 +196,9 @@ async fn espocrm(app: &App, connection: &EspoConnection, report: &mut Report) {
 
 async fn microsoft(app: &App, connection: &Microsoft, report: &mut Report) {
     if connection.mode == Mode::Application {
-        report.add("microsoft", connection.authority.client_credentials().await, |_| "the app registration gets a token".to_owned());
+        report.add("microsoft", connection.authority.client_credentials().await, |_| {
+            "the app registration gets a token".to_owned()
+        });
     } else {
         report.ok("microsoft", "configured; each user signs in");
     }
@@ -192,7 +209,10 @@ async fn microsoft(app: &App, connection: &Microsoft, report: &mut Report) {
     let active: Vec<_> = bindings.iter().filter(|one| one.enabled && one.state == BindingState::Active).collect();
     let waiting = bindings.iter().filter(|one| one.state == BindingState::NeedsAuthorization).count();
     if waiting > 0 {
-        report.warn("bindings", format!("{} active, {waiting} users have to sign in; send them their links", active.len()));
+        report.warn(
+            "bindings",
+            format!("{} active, {waiting} users have to sign in; send them their links", active.len()),
+        );
     } else {
         report.ok("bindings", format!("{} active", active.len()));
     }
@@ -203,7 +223,9 @@ async fn microsoft(app: &App, connection: &Microsoft, report: &mut Report) {
             zone: None,
             call_category: sync::Rules::default().call_category,
         };
-        report.add("graph", connection.graph.zone(&mailbox).await, |zone| format!("a mailbox answers; its time zone is {zone}"));
+        report.add("graph", connection.graph.zone(&mailbox).await, |zone| {
+            format!("a mailbox answers; its time zone is {zone}")
+        });
     }
 }
 
@@ -214,7 +236,8 @@ async fn public_url(app: &App, report: &mut Report) {
         return report.warn("public_url", detail);
     }
     let url = format!("{}/webhooks/graph?validationToken=doctor%3A%20hello", app.config().base_url());
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).redirect(reqwest::redirect::Policy::none()).build();
+    let client =
+        reqwest::Client::builder().timeout(Duration::from_secs(5)).redirect(reqwest::redirect::Policy::none()).build();
     let client = match client {
         Ok(client) => client,
         Err(error) => return report.fail("public_url", Chain(&error).to_string()),

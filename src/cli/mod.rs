@@ -107,7 +107,8 @@ impl Cli {
 fn load(file: Option<&Path>) -> anyhow::Result<Config> {
     let default = Path::new(config::DEFAULT_FILE);
     let file = file.or_else(|| default.exists().then_some(default));
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Ok(config::load(file, variables)?)
 }
 

@@ -31,7 +31,10 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     let app = App::build_with(config, Clock::System, options).await?;
     let listener = TcpListener::bind(bind).with_context(|| format!("cannot listen on {bind}; change server.bind"))?;
     if app.admin_token_is_new() {
-        say(&format!("admin token (shown once, kept encrypted in the database): {}", app.admin_token().expose_secret()))?;
+        say(&format!(
+            "admin token (shown once, kept encrypted in the database): {}",
+            app.admin_token().expose_secret()
+        ))?;
     }
     tracing::info!(address = %bind, ?roles, "listening");
     let shutdown = app.shutdown().clone();

@@ -14,8 +14,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-pub use sources::{ConfigError, KEYS, load};
 use sources::Reader;
+pub use sources::{ConfigError, KEYS, load};
 
 /// The name of the file that is read from the working folder when no other is named.
 pub const DEFAULT_FILE: &str = "espo-outlook.toml";

@@ -49,7 +49,10 @@ pub fn number<T: FromStr>(text: &str) -> Parsed<T> {
 
 /// A number above zero.
 pub fn positive<T: FromStr + Default + PartialOrd>(text: &str) -> Parsed<T> {
-    number(text).ok().filter(|number| *number > T::default()).ok_or_else(|| "expected a whole number above 0".to_owned())
+    number(text)
+        .ok()
+        .filter(|number| *number > T::default())
+        .ok_or_else(|| "expected a whole number above 0".to_owned())
 }
 
 /// `250ms`, `1s`, `15m`, `2h`, `14d`.

@@ -83,10 +83,7 @@ pub enum ConfigError {
 /// # Errors
 ///
 /// A sentence for everything that is wrong.
-pub fn load(
-    file: Option<&Path>,
-    variables: impl IntoIterator<Item = (String, String)>,
-) -> Result<Config, ConfigError> {
+pub fn load(file: Option<&Path>, variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
     let mut reader = Reader::default();
     if let Some(path) = file {
         reader.read_file(path)?;
@@ -94,7 +91,9 @@ pub fn load(
     reader.read_variables(variables);
     let config = Config::read(&mut reader);
     if config.as_ref().is_some_and(|c| c.espocrm.admin_username.is_some() != c.espocrm.admin_password.is_some()) {
-        reader.wrong.push("espocrm.admin_username and espocrm.admin_password go together: give both or none".to_owned());
+        reader
+            .wrong
+            .push("espocrm.admin_username and espocrm.admin_password go together: give both or none".to_owned());
     }
     match config {
         Some(config) if reader.wrong.is_empty() => Ok(config),

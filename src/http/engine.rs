@@ -5,7 +5,7 @@ use actix_web::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use store::bindings::Binding;
 use store::history::Direction;
-use store::holds::{Hold, HoldKind, HoldState};
+use store::holds::Hold;
 use sync::{Cause, Change, Kind, Target};
 use utoipa::ToSchema;
 
@@ -71,7 +71,8 @@ pub(super) async fn binding_activated(app: &App, user: &str) -> Result<(), Probl
 
 /// Removes what a binding has at Microsoft, as far as that is possible: what stays there expires by itself, and its
 /// notifications are dropped as unknown.
-pub(super) async fn unsubscribe(app: &App, binding: &Binding) -> Result<(), Problem> {
+pub(super) async fn leave(app: &App, binding: &Binding) -> Result<(), Problem> {
+    crate::schedule::mailbox::forget(app, &binding.user_id).await?;
     let subscriptions = store::subscriptions::of_user(app.store().read(), &binding.user_id).await?;
     let (Some(graph), Some(address)) = (app.connections().graph(), binding.mailbox.clone()) else { return Ok(()) };
     let mailbox = mailbox(&binding.user_id, address);
@@ -102,14 +103,10 @@ pub(super) async fn renew(app: &App, subscriptions: &[store::subscriptions::Subs
     Ok(())
 }
 
-/// A hold was decided: what waited for it is looked at again.
-pub(super) async fn hold_decided(app: &App, hold: &Hold) -> Result<(), Problem> {
+/// A hold was decided: the scheduler goes on with what waited for it.
+pub(super) fn hold_decided(app: &App, hold: &Hold) {
     tracing::info!(hold = hold.id, user = hold.user_id, state = hold.state.as_str(), "a hold was decided");
-    if (hold.kind, hold.state) == (HoldKind::MassDeletion, HoldState::Confirmed) {
-        crate::work::handle::release(app, &hold.user_id).await?;
-    }
     app.wake_schedule();
-    Ok(())
 }
 
 /// Has something looked at.

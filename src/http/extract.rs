@@ -12,18 +12,24 @@ const LARGEST_BODY: usize = 1 << 20;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
-        .app_data(JsonConfig::default().limit(LARGEST_BODY).content_type_required(false).content_type(|_| true).error_handler(
-            |error, _| {
-                let problem = match &error {
-                    JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => {
-                        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB")
-                    }
-                    JsonPayloadError::Deserialize(error) => Problem::bad_request(format!("the body cannot be read: {error}")),
-                    error => Problem::bad_request(format!("the body cannot be read: {error}")),
-                };
-                wrap(error, &problem)
-            },
-        ))
+        .app_data(
+            JsonConfig::default()
+                .limit(LARGEST_BODY)
+                .content_type_required(false)
+                .content_type(|_| true)
+                .error_handler(|error, _| {
+                    let problem = match &error {
+                        JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => {
+                            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB")
+                        }
+                        JsonPayloadError::Deserialize(error) => {
+                            Problem::bad_request(format!("the body cannot be read: {error}"))
+                        }
+                        error => Problem::bad_request(format!("the body cannot be read: {error}")),
+                    };
+                    wrap(error, &problem)
+                }),
+        )
         .app_data(QueryConfig::default().error_handler(|error, _| {
             let problem = Problem::bad_request(format!("the query cannot be read: {error}"));
             wrap(error, &problem)

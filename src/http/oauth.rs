@@ -24,7 +24,9 @@ const COOKIE: &str = "espo_outlook_sign_in";
 const VERIFIER: &str = "pkce";
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
-    routes.route("/oauth/microsoft/start", web::get().to(start)).route("/oauth/microsoft/callback", web::get().to(callback));
+    routes
+        .route("/oauth/microsoft/start", web::get().to(start))
+        .route("/oauth/microsoft/callback", web::get().to(callback));
 }
 
 /// Why a sign-in did not work, for the user to read.
@@ -37,7 +39,10 @@ impl Failure {
 
     fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = %Chain(error), "a sign-in failed");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Something went wrong here. Ask for a new sign-in link and try again.")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Something went wrong here. Ask for a new sign-in link and try again.",
+        )
     }
 
     fn page(self) -> HttpResponse {
@@ -75,10 +80,14 @@ async fn start(app: Data<App>, query: Query<Start>) -> HttpResponse {
 
 async fn begin(app: &App, ticket: &str) -> Result<HttpResponse, Failure> {
     let now = app.clock().now();
-    let spent = || Failure::new(StatusCode::BAD_REQUEST, "This sign-in link was used already or is too old. Ask for a new one.");
-    let ticket = store::oauth::take(app.store().write(), Purpose::Ticket, &digest(ticket), now).await?.ok_or_else(spent)?;
+    let spent = || {
+        Failure::new(StatusCode::BAD_REQUEST, "This sign-in link was used already or is too old. Ask for a new one.")
+    };
+    let ticket =
+        store::oauth::take(app.store().write(), Purpose::Ticket, &digest(ticket), now).await?.ok_or_else(spent)?;
     let binding = store::bindings::by_user(app.store().read(), &ticket.user_id).await?;
-    let binding = binding.ok_or_else(|| Failure::new(StatusCode::CONFLICT, "You are not bound to a mailbox any more."))?;
+    let binding =
+        binding.ok_or_else(|| Failure::new(StatusCode::CONFLICT, "You are not bound to a mailbox any more."))?;
     let none = || Failure::new(StatusCode::CONFLICT, "Microsoft is not configured. Ask your administrator.");
     let microsoft = app.connections().microsoft().ok_or_else(none)?;
     let (state, verifier, cookie) = (app.ids().secret(), app.ids().secret(), app.ids().secret());
@@ -143,7 +152,8 @@ async fn end(app: &App, answer: Callback, cookie: Option<&str>) -> Result<String
     };
     let pending = store::oauth::take(app.store().write(), Purpose::SignIn, &digest(&answer.state), now).await?;
     let pending = pending.ok_or_else(strange)?;
-    let is_same_browser = cookie.zip(pending.cookie_hash.as_deref()).is_some_and(|(cookie, hash)| matches_digest(cookie, hash));
+    let is_same_browser =
+        cookie.zip(pending.cookie_hash.as_deref()).is_some_and(|(cookie, hash)| matches_digest(cookie, hash));
     if !is_same_browser {
         return Err(strange());
     }
@@ -155,7 +165,8 @@ async fn end(app: &App, answer: Callback, cookie: Option<&str>) -> Result<String
     let (code, sealed) = answer.code.zip(pending.verifier).ok_or_else(strange)?;
     let verifier = app.vault().open_secret(VERIFIER, &sealed)?;
     let binding = store::bindings::by_user(app.store().read(), &pending.user_id).await?;
-    let binding = binding.ok_or_else(|| Failure::new(StatusCode::CONFLICT, "You are not bound to a mailbox any more."))?;
+    let binding =
+        binding.ok_or_else(|| Failure::new(StatusCode::CONFLICT, "You are not bound to a mailbox any more."))?;
     let (tokens, profile) = redeem(app, code, verifier.expose_secret().to_owned()).await?;
     let mailbox = mailbox_of(app, &binding, &profile).await?;
     keep(app, &binding, &tokens, &profile, &mailbox).await?;
@@ -186,7 +197,8 @@ async fn redeem(app: &App, code: String, verifier: String) -> Result<(TokenSet, 
         Failure::new(StatusCode::BAD_GATEWAY, format!("Microsoft did not tell who has signed in: {error}."))
     })?;
     if tokens.refresh.is_none() {
-        let text = "Microsoft gave no lasting permission (offline_access). Ask your administrator to allow it for the app.";
+        let text =
+            "Microsoft gave no lasting permission (offline_access). Ask your administrator to allow it for the app.";
         return Err(Failure::new(StatusCode::FORBIDDEN, text));
     }
     Ok((tokens, profile))
@@ -216,7 +228,13 @@ async fn mailbox_of(app: &App, binding: &Binding, profile: &Profile) -> Result<S
     Ok(mailbox)
 }
 
-async fn keep(app: &App, binding: &Binding, tokens: &TokenSet, profile: &Profile, mailbox: &str) -> Result<(), Failure> {
+async fn keep(
+    app: &App,
+    binding: &Binding,
+    tokens: &TokenSet,
+    profile: &Profile,
+    mailbox: &str,
+) -> Result<(), Failure> {
     let now = app.clock().now();
     let user = binding.user_id.as_str();
     let token = app.connections().purse().seal(user, tokens)?;

@@ -52,7 +52,10 @@ pub fn json() -> Result<String, serde_json::Error> {
 }
 
 pub(super) fn scope() -> impl HttpServiceFactory {
-    (web::resource("/api/openapi.json").route(web::get().to(document)), web::resource("/api/docs").route(web::get().to(docs)))
+    (
+        web::resource("/api/openapi.json").route(web::get().to(document)),
+        web::resource("/api/docs").route(web::get().to(docs)),
+    )
 }
 
 async fn document() -> Result<HttpResponse, problem::Problem> {
@@ -69,7 +72,8 @@ async fn docs() -> Result<HttpResponse, problem::Problem> {
     for (path, operations) in document.get("paths").and_then(Value::as_object).into_iter().flatten() {
         for (method, operation) in operations.as_object().into_iter().flatten() {
             let summary = operation.get("summary").and_then(Value::as_str).unwrap_or_default();
-            let (method, path, summary) = (page::escape(&method.to_uppercase()), page::escape(path), page::escape(summary));
+            let (method, path, summary) =
+                (page::escape(&method.to_uppercase()), page::escape(path), page::escape(summary));
             let _ = write!(body, "<tr><td>{method}</td><td><code>{path}</code></td><td>{summary}</td></tr>");
         }
     }

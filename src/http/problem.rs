@@ -9,8 +9,8 @@ use serde::Serialize;
 use store::StoreError;
 use utoipa::ToSchema;
 
-use crate::app::settings::SettingsError;
 use crate::app::ConnectionError;
+use crate::app::settings::SettingsError;
 use crate::queue::QueueError;
 use crate::vault::VaultError;
 use crate::work::error::WorkError;

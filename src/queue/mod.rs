@@ -45,7 +45,12 @@ impl Queue {
     /// # Errors
     ///
     /// When nothing was taken over: the sender has to try again.
-    pub async fn publish(&self, changes: Vec<Change>, source: Cause, excerpt: Option<String>) -> Result<(), QueueError> {
+    pub async fn publish(
+        &self,
+        changes: Vec<Change>,
+        source: Cause,
+        excerpt: Option<String>,
+    ) -> Result<(), QueueError> {
         let count = changes.len() as u64;
         let message = |change| NewMessage { excerpt: excerpt.clone(), ..NewMessage::new(change, source.as_str()) };
         let messages = changes.into_iter().map(message).collect();

@@ -72,16 +72,17 @@ pub(in crate::http) async fn put(
     }
     let (state, reason, next_try) = state_of(&app, &mut after, mode, moved).await?;
     (after.state, after.reason, after.next_try) = (state, reason, next_try);
+    // While the tokens are still there.
+    if let (true, Some(before)) = (moved, &before) {
+        engine::leave(&app, before).await?;
+    }
     let now = app.clock().now();
     let transaction = app.store().begin().await?;
     if moved {
-        store::tokens::delete(&transaction, &id).await?;
+        forget_mailbox(&transaction, &id).await?;
     }
     store::bindings::upsert(&transaction, &after, now).await?;
     transaction.commit().await.map_err(store::StoreError::from)?;
-    if let (true, Some(before)) = (moved, &before) {
-        engine::unsubscribe(&app, before).await?;
-    }
     let was_active = before.is_some_and(|before| before.enabled && before.state == BindingState::Active && !moved);
     if after.state == BindingState::Active && !was_active {
         engine::binding_activated(&app, &id).await?;
@@ -93,7 +94,8 @@ pub(in crate::http) async fn put(
 
 async fn fresh(app: &App, people: &People, id: &str, mode: Mode) -> Result<Binding, Problem> {
     let user = people.one(app, id).await;
-    let user = user.map_err(|error| Problem::unavailable(format!("EspoCRM cannot be asked about the user: {error}")))?;
+    let user =
+        user.map_err(|error| Problem::unavailable(format!("EspoCRM cannot be asked about the user: {error}")))?;
     let user = user.ok_or_else(|| Problem::not_found(format!("EspoCRM has no user `{id}`")))?;
     let now = app.clock().now();
     Ok(Binding {
@@ -186,7 +188,8 @@ async fn probe(app: &App, binding: &mut Binding, microsoft: std::sync::Arc<Micro
             (BindingState::Active, "In step.".to_owned(), None)
         }
         Some(Err(error)) => {
-            let retry = matches!(error.disposition(), Disposition::Retry { .. } | Disposition::Unsure | Disposition::Operator);
+            let retry =
+                matches!(error.disposition(), Disposition::Retry { .. } | Disposition::Unsure | Disposition::Operator);
             let next = retry.then(|| app.clock().now() + TimeDelta::minutes(1));
             (BindingState::Error, format!("The mailbox cannot be used: {}.", Chain(&error)), next)
         }
@@ -199,18 +202,24 @@ async fn probe(app: &App, binding: &mut Binding, microsoft: std::sync::Arc<Micro
 pub(in crate::http) async fn delete(app: Data<App>, id: Path<String>) -> Result<HttpResponse, Problem> {
     let binding = store::bindings::by_user(app.store().read(), &id).await?;
     let binding = binding.ok_or_else(|| Problem::not_found(format!("the user `{id}` is not bound")))?;
-    engine::unsubscribe(&app, &binding).await?;
+    engine::leave(&app, &binding).await?;
     let transaction = app.store().begin().await?;
-    for subscription in store::subscriptions::of_user(&transaction, &id).await? {
-        store::subscriptions::delete(&transaction, &subscription.id).await?;
-    }
-    store::tokens::delete(&transaction, &id).await?;
+    forget_mailbox(&transaction, &id).await?;
     store::oauth::delete_of(&transaction, &id).await?;
     store::holds::delete_open_of(&transaction, &id).await?;
     store::bindings::delete(&transaction, &id).await?;
     transaction.commit().await.map_err(store::StoreError::from)?;
     app.wake_schedule();
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// Removes what we know of the mailbox at Microsoft.
+async fn forget_mailbox(transaction: &store::Transaction, user: &str) -> Result<(), Problem> {
+    for subscription in store::subscriptions::of_user(transaction, user).await? {
+        store::subscriptions::delete(transaction, &subscription.id).await?;
+    }
+    store::tokens::delete(transaction, user).await?;
+    Ok(())
 }
 
 /// A link to sign in with.
@@ -226,9 +235,15 @@ pub struct SignInLink {
 #[utoipa::path(post, path = "/api/v1/users/{id}/authorize", tag = "users", params(("id" = String, Path)), responses((status = 200, body = SignInLink)))]
 pub(in crate::http) async fn authorize(app: Data<App>, id: Path<String>) -> Answer<SignInLink> {
     match app.connections().microsoft() {
-        None => return Err(Problem::conflict("Microsoft is not configured; enter the app registration in the settings first")),
+        None => {
+            return Err(Problem::conflict(
+                "Microsoft is not configured; enter the app registration in the settings first",
+            ));
+        }
         Some(microsoft) if microsoft.mode == Mode::Application => {
-            return Err(Problem::conflict("in application mode nobody signs in: the organisation has consented for all"));
+            return Err(Problem::conflict(
+                "in application mode nobody signs in: the organisation has consented for all",
+            ));
         }
         Some(_) => {}
     }

@@ -165,7 +165,10 @@ pub(in crate::http) async fn revert(app: Data<App>, id: Path<String>) -> Result<
 
 /// Takes changes back: all of a record, or those of a span of time.
 #[utoipa::path(post, path = "/api/v1/history/revert", tag = "history", request_body = RevertRequest, responses((status = 202, body = Object)))]
-pub(in crate::http) async fn revert_range(app: Data<App>, request: Json<RevertRequest>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn revert_range(
+    app: Data<App>,
+    request: Json<RevertRequest>,
+) -> Result<HttpResponse, Problem> {
     let request = request.into_inner();
     let filter = Filter {
         since: moment("since", request.since.as_deref())?,
@@ -175,7 +178,9 @@ pub(in crate::http) async fn revert_range(app: Data<App>, request: Json<RevertRe
         ..Filter::default()
     };
     if filter.record_id.is_none() && filter.since.is_none() {
-        return Err(Problem::bad_request("give record_id, or since (and until): everything at once is never taken back"));
+        return Err(Problem::bad_request(
+            "give record_id, or since (and until): everything at once is never taken back",
+        ));
     }
     Ok(HttpResponse::Accepted().json(engine::revert_range(&app, filter).await?))
 }

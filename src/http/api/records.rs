@@ -11,9 +11,7 @@ use crate::http::engine;
 use crate::http::problem::Problem;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
-    routes
-        .route("/records/{kind}/{id}", web::get().to(show))
-        .route("/records/{kind}/{id}/sync", web::put().to(switch));
+    routes.route("/records/{kind}/{id}", web::get().to(show)).route("/records/{kind}/{id}/sync", web::put().to(switch));
 }
 
 /// The link, its base, both ends, the copies, and the decision step by step.
@@ -33,7 +31,11 @@ pub struct Switch {
 
 /// Switches one record on or off.
 #[utoipa::path(put, path = "/api/v1/records/{kind}/{id}/sync", tag = "records", params(("kind" = String, Path), ("id" = String, Path)), request_body = Switch, responses((status = 200, body = Switch)))]
-pub(in crate::http) async fn switch(app: Data<App>, path: Path<(Kind, String)>, wanted: Json<Switch>) -> Answer<Switch> {
+pub(in crate::http) async fn switch(
+    app: Data<App>,
+    path: Path<(Kind, String)>,
+    wanted: Json<Switch>,
+) -> Answer<Switch> {
     let (kind, id) = path.into_inner();
     if id.is_empty() || id.len() > 36 {
         return Err(Problem::bad_request("the id is not one of EspoCRM's"));

@@ -72,7 +72,11 @@ pub(in crate::http) async fn show_of_user(app: Data<App>, user: Path<String>) ->
 
 /// Changes a user's rules; what is left out keeps its value.
 #[utoipa::path(put, path = "/api/v1/users/{id}/rules", tag = "rules", params(("id" = String, Path)), request_body = Object, responses((status = 200, body = UserRules)))]
-pub(in crate::http) async fn put_of_user(app: Data<App>, user: Path<String>, patch: Json<RulesPatch>) -> Answer<UserRules> {
+pub(in crate::http) async fn put_of_user(
+    app: Data<App>,
+    user: Path<String>,
+    patch: Json<RulesPatch>,
+) -> Answer<UserRules> {
     merge(&app, Some(&user), &patch).await?;
     show_of_user(app, user).await
 }
@@ -115,7 +119,8 @@ mod tests {
     #[test]
     fn each_value_says_where_it_comes_from() {
         let organisation: RulesPatch =
-            serde_json::from_str(r#"{"attendees": "none", "meeting": {"direction": "both", "priority": "espo"}}"#).unwrap();
+            serde_json::from_str(r#"{"attendees": "none", "meeting": {"direction": "both", "priority": "espo"}}"#)
+                .unwrap();
         let user: RulesPatch = serde_json::from_str(r#"{"meeting": {"direction": "espo_to_outlook"}}"#).unwrap();
         let sources = sources(&Rules::default(), &organisation, &user);
         assert_eq!(sources["meeting.direction"], "user");

@@ -64,18 +64,24 @@ pub struct ShownMicrosoft {
 
 /// Settings to change; what is left out keeps its value, null or an empty text removes it.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct Wanted {
+    #[serde(default)]
     enabled: Option<bool>,
+    #[serde(default)]
     events_per_iteration: Option<u32>,
+    #[serde(default)]
     espocrm: WantedEspocrm,
+    #[serde(default)]
     microsoft: WantedMicrosoft,
     /// Taken from the answer of GET and ignored.
+    #[serde(default, rename = "secrets")]
     #[schema(value_type = Object)]
-    secrets: serde_json::Value,
+    _secrets: serde::de::IgnoredAny,
     /// Taken from the answer of GET and ignored.
+    #[serde(default, rename = "read_only")]
     #[schema(value_type = Object)]
-    read_only: serde_json::Value,
+    _read_only: serde::de::IgnoredAny,
 }
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -182,7 +188,9 @@ pub(in crate::http) async fn put(app: Data<App>, wanted: Json<Wanted>) -> Answer
         store::settings::put(&transaction, EVENTS_PER_ITERATION, &count, write.now).await?;
     }
     write.plain("espocrm.url", url, current_url.as_deref()).await?;
-    write.plain("espocrm.admin_username", wanted.espocrm.admin_username, settings.espocrm.admin_username.as_deref()).await?;
+    write
+        .plain("espocrm.admin_username", wanted.espocrm.admin_username, settings.espocrm.admin_username.as_deref())
+        .await?;
     write.plain("microsoft.tenant", wanted.microsoft.tenant, settings.microsoft.tenant.as_deref()).await?;
     write.plain("microsoft.client_id", wanted.microsoft.client_id, settings.microsoft.client_id.as_deref()).await?;
     let word = |mode| if mode == Mode::Application { "application" } else { "delegated" };
@@ -207,7 +215,7 @@ struct Write<'a> {
 
 impl Write<'_> {
     fn check(&self, name: &str) -> Result<(), Problem> {
-        if self.fixed.iter().any(|fixed| *fixed == name) {
+        if self.fixed.contains(&name) {
             let detail = format!("{name} is fixed by the configuration file or the environment; change it there");
             return Err(Problem::conflict(detail));
         }
@@ -253,8 +261,10 @@ pub(in crate::http) async fn put_schedules(
 ) -> Answer<BTreeMap<Kind, String>> {
     let mut checked = Vec::new();
     for (name, cron) in wanted.into_inner() {
-        let kind: Kind = name.parse().map_err(|_| Problem::bad_request(format!("unknown key `{name}`: meeting, call or task")))?;
-        let cron = parse::cron_text(cron.trim()).map_err(|expected| Problem::bad_request(format!("{kind}: {expected}")))?;
+        let kind: Kind =
+            name.parse().map_err(|_| Problem::bad_request(format!("unknown key `{name}`: meeting, call or task")))?;
+        let cron =
+            parse::cron_text(cron.trim()).map_err(|expected| Problem::bad_request(format!("{kind}: {expected}")))?;
         checked.push((kind, cron));
     }
     let transaction = app.store().begin().await?;

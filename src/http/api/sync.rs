@@ -33,7 +33,10 @@ pub struct Started {
 
 /// Begins a full sweep of what is named; with `dry_run` it only tells what would be done.
 #[utoipa::path(post, path = "/api/v1/sync", tag = "sync", request_body = SyncRequest, responses((status = 202, body = Started)))]
-pub(in crate::http) async fn start(app: Data<App>, request: Option<Json<SyncRequest>>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn start(
+    app: Data<App>,
+    request: Option<Json<SyncRequest>>,
+) -> Result<HttpResponse, Problem> {
     let request = request.map(Json::into_inner).unwrap_or_default();
     if let Some(user) = &request.user_id
         && store::bindings::by_user(app.store().read(), user).await?.is_none()
@@ -197,6 +200,6 @@ async fn decide(app: &App, id: &str, decision: HoldState) -> Answer<ShownHold> {
     let transaction = app.store().begin().await?;
     let hold = store::holds::decide(&transaction, id, decision, "administrator", app.clock().now()).await?;
     transaction.commit().await.map_err(store::StoreError::from)?;
-    engine::hold_decided(app, &hold).await?;
+    engine::hold_decided(app, &hold);
     Ok(Json(hold.into()))
 }

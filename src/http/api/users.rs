@@ -160,7 +160,9 @@ pub(in crate::http) async fn list(app: Data<App>, people: Data<People>) -> Answe
     }
     let (users, note) = match people.all(&app).await {
         Ok(users) => (users, None),
-        Err(error) => (Vec::new(), Some(format!("EspoCRM's users cannot be listed, only those that are bound: {error}"))),
+        Err(error) => {
+            (Vec::new(), Some(format!("EspoCRM's users cannot be listed, only those that are bound: {error}")))
+        }
     };
     let mut items: Vec<Shown> =
         users.iter().map(|user| shown(&user.id, Some(user), bindings.remove(&user.id).as_ref())).collect();

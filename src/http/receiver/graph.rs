@@ -68,7 +68,9 @@ fn is_real(notice: &Notice, subscription: &Subscription) -> bool {
 fn change(app: &App, notice: &Notice, subscription: &Subscription) -> Change {
     let user = subscription.user_id.clone();
     let (target, version) = match &notice.what {
-        What::Changed { place: Place::Event { id }, etag, .. } => (Target::Event { user, id: id.clone() }, etag.clone()),
+        What::Changed { place: Place::Event { id }, etag, .. } => {
+            (Target::Event { user, id: id.clone() }, etag.clone())
+        }
         What::Changed { place: Place::Task { list, id }, etag, .. } => {
             match list.clone().or_else(|| subscription.list_id.clone()) {
                 Some(list) => (Target::Todo { user, list, id: id.clone() }, etag.clone()),
@@ -85,7 +87,9 @@ async fn note_need(app: &App, id: &str, event: &Lifecycle) -> Result<(), Problem
     let now = app.clock().now();
     let (state, sentence) = match event {
         Lifecycle::ReauthorizationRequired => (SubscriptionState::Active, None),
-        Lifecycle::SubscriptionRemoved => (SubscriptionState::Lapsed, Some("Microsoft has removed it; it is made anew")),
+        Lifecycle::SubscriptionRemoved => {
+            (SubscriptionState::Lapsed, Some("Microsoft has removed it; it is made anew"))
+        }
         Lifecycle::Missed | Lifecycle::Other(_) => return Ok(()),
     };
     store::subscriptions::set_state(app.store().write(), id, state, sentence, now).await?;

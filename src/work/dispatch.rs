@@ -42,13 +42,12 @@ pub async fn run(app: App) {
         tracing::error!(error = sentence(&error), "messages of the last run could not be taken up again");
     }
     let permits = Arc::new(Semaphore::new(app.config().worker.concurrency.max(1)));
-    let lease = app.ids().next();
     let mut after_lane: Option<String> = None;
     while !app.shutdown().is_cancelled() {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let free = permits.available_permits() + 1;
         drop(permit);
-        let units = match turn(&app, &lease, free, after_lane.as_deref()).await {
+        let units = match turn(&app, free, after_lane.as_deref()).await {
             Ok(units) => units,
             Err(error) => {
                 tracing::error!(error = sentence(&error), "no messages could be leased");
@@ -71,7 +70,7 @@ pub async fn run(app: App) {
     }
 }
 
-async fn turn(app: &App, lease: &str, units: usize, after_lane: Option<&str>) -> store::Result<Vec<messages::Unit>> {
+async fn turn(app: &App, units: usize, after_lane: Option<&str>) -> store::Result<Vec<messages::Unit>> {
     // Looked at without the write lock first: an idle service writes nothing.
     let depth = messages::depth(app.store().read()).await?;
     let now = app.clock().now();
@@ -80,6 +79,7 @@ async fn turn(app: &App, lease: &str, units: usize, after_lane: Option<&str>) ->
         return Ok(Vec::new());
     }
     let per_lane = usize::try_from(app.config().sync.events_per_iteration).unwrap_or(10).max(1);
+    let lease = &app.ids().next();
     let transaction = app.store().begin().await?;
     let units = messages::lease_due(&transaction, &Turn { lease, now, until: now + LEASE, units, per_lane, after_lane }).await?;
     transaction.commit().await.map_err(store::StoreError::from)?;

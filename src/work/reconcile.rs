@@ -71,7 +71,8 @@ impl Task<'_> {
     pub async fn record(&self, kind: Kind, id: &str) -> Result<Report, WorkError> {
         let read = self.app.store().read();
         if let Some(link) = links::by_record(read, kind, id).await? {
-            if link.record_read.is_some_and(|at| at > self.received) {
+            // A deletion waits for its grace: its hint is older than the look that found it.
+            if link.state == LinkState::Live && link.record_read.is_some_and(|at| at > self.received) {
                 return Ok(Report::Idle(None));
             }
             return self.linked(&link.id, Some(Side::Espo)).await;
@@ -182,7 +183,7 @@ impl Task<'_> {
         if let Some(link) = links::by_item(read, user, id).await? {
             let known = link.replicas.iter().find(|replica| replica.user == user && replica.item_id == id);
             let echo = self.version.is_some() && known.is_some_and(|replica| replica.etag == self.version);
-            let read_since = link.item_read.is_some_and(|at| at > self.received);
+            let read_since = link.state == LinkState::Live && link.item_read.is_some_and(|at| at > self.received);
             let foreign = known.is_some_and(|replica| replica.role == ReplicaRole::Attendee);
             if echo || read_since || foreign {
                 return Ok(Report::Idle(None));

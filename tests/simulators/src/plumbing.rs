@@ -142,6 +142,8 @@ pub enum FaultMode {
     DropAfter,
     /// Only slow: [`Fault::delay`], then handled as ever.
     Latency,
+    /// Done at once, but the answer comes only after [`Fault::delay`].
+    LateAnswer,
 }
 
 /// One injected fault. Faults are taken in order; the first that matches a request is used up by it.
@@ -188,6 +190,10 @@ impl Fault {
 
     pub fn latency(method: &str, path_contains: &str, delay: Duration) -> Self {
         Self::new(method, path_contains, FaultMode::Latency).delay(delay)
+    }
+
+    pub fn late_answer(method: &str, path_contains: &str, delay: Duration) -> Self {
+        Self::new(method, path_contains, FaultMode::LateAnswer).delay(delay)
     }
 
     pub fn times(mut self, times: i64) -> Self {
@@ -400,11 +406,14 @@ impl Wire {
     async fn run(&self, request: Request, handler: &Handler) -> Outcome {
         let started = Instant::now();
         let admitted = self.admit(&request);
-        let delay = admitted.latency + admitted.fault.as_ref().map_or(Duration::ZERO, |fault| fault.delay);
+        let mode = admitted.fault.as_ref().map(|fault| fault.mode);
+        let of_fault = admitted.fault.as_ref().map_or(Duration::ZERO, |fault| fault.delay);
+        let (before, after) =
+            if mode == Some(FaultMode::LateAnswer) { (Duration::ZERO, of_fault) } else { (of_fault, Duration::ZERO) };
+        let delay = admitted.latency + before;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let mode = admitted.fault.as_ref().map(|fault| fault.mode);
         if admitted.down || mode == Some(FaultMode::DropBefore) {
             self.close(admitted.row, -1, None, started.elapsed());
             return Outcome::Drop;
@@ -422,6 +431,9 @@ impl Wire {
             return Outcome::Drop;
         }
         self.close(admitted.row, status, Some(&answer), started.elapsed());
+        if !after.is_zero() {
+            tokio::time::sleep(after).await;
+        }
         Outcome::Answer(answer)
     }
 }

@@ -57,13 +57,12 @@ fn changes(before: &Link, action: &Action, shown: Option<&Values>, gone: bool) -
         Action::CreateItem { .. } | Action::CreateRecord { .. } => ChangeType::Create,
         _ => ChangeType::Update,
     };
-    let change = |(field, write): (&sync::Field, &sync::Write)| FieldChange {
-        field: field.clone(),
-        old: write.old.clone(),
-        new: Some(shown.and_then(|values| values.get(field)).unwrap_or(&write.value).clone()),
-        lost: write.lost.clone(),
+    // A field that the written end does not show was not written: a place where the entity has no field for it.
+    let change = |(field, write): (&sync::Field, &sync::Write)| {
+        let new = shown.map_or(Some(&write.value), |values| values.get(field))?.clone();
+        Some(FieldChange { field: field.clone(), old: write.old.clone(), new: Some(new), lost: write.lost.clone() })
     };
-    (change_type, action.writes().into_iter().flatten().map(change).collect())
+    (change_type, action.writes().into_iter().flatten().filter_map(change).collect())
 }
 
 /// Why a record is or is not synchronised, step by step: the link and its base, both ends as they are now, and what would be

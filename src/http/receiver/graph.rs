@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use graph::notification::{self, Lifecycle, Notice, Place, What};
+use graph::notification::{self, ChangeType, Lifecycle, Notice, Place, What};
 use metrics::counter;
 use store::subscriptions::{Subscription, SubscriptionState};
 use sync::{Cause, Change, Target};
@@ -67,13 +67,15 @@ fn is_real(notice: &Notice, subscription: &Subscription) -> bool {
 /// Where to look. What is wrong with a subscription means that the whole mailbox has to be looked at.
 fn change(app: &App, notice: &Notice, subscription: &Subscription) -> Change {
     let user = subscription.user_id.clone();
+    // A deletion names the last version that there was: it is no echo of the write that made it.
+    let known = |change: &ChangeType, etag: &Option<String>| etag.clone().filter(|_| *change != ChangeType::Deleted);
     let (target, version) = match &notice.what {
         What::Changed { place: Place::Event { id }, etag, .. } => {
             (Target::Event { user, id: id.clone() }, etag.clone())
         }
-        What::Changed { place: Place::Task { list, id }, etag, .. } => {
+        What::Changed { change, place: Place::Task { list, id }, etag } => {
             match list.clone().or_else(|| subscription.list_id.clone()) {
-                Some(list) => (Target::Todo { user, list, id: id.clone() }, etag.clone()),
+                Some(list) => (Target::Todo { user, list, id: id.clone() }, known(change, etag)),
                 None => (Target::Mailbox { user }, None),
             }
         }

@@ -153,8 +153,10 @@ fn rebase(link: &mut Link, plan: &Plan, outcomes: &[Outcome]) {
             _ => continue,
         };
         for (field, write) in step.action.writes().into_iter().flatten() {
-            let value = values.get(field).unwrap_or(&write.value).clone();
-            shown.entry(field).or_default().push((step.action.side(), value, write));
+            // What the target does not show is not in step: a place where the entity has no field for it.
+            if let Some(value) = values.get(field) {
+                shown.entry(field).or_default().push((step.action.side(), value.clone(), write));
+            }
         }
     }
     for (field, written) in shown {

@@ -4,6 +4,7 @@ use actix_web::ResponseError as _;
 use actix_web::error::{InternalError, JsonPayloadError};
 use actix_web::http::StatusCode;
 use actix_web::web::{JsonConfig, PathConfig, QueryConfig, ServiceConfig};
+use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 
@@ -38,6 +39,14 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
             let problem = Problem::not_found(format!("there is nothing at this address: {error}"));
             wrap(error, &problem)
         }));
+}
+
+/// A body that may be left out. (`Option<Json<T>>` would take one that cannot be read for one that was left out.)
+pub(super) fn or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
+    if body.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body cannot be read: {error}")))
 }
 
 fn wrap<E: std::fmt::Debug + std::fmt::Display + 'static>(error: E, problem: &Problem) -> actix_web::Error {

@@ -73,3 +73,6 @@ fn headers() -> DefaultHeaders {
         ))
         .add(("Cache-Control", "no-store"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use super::users::{self, People, Shown};
 use super::{Answer, nullable};
 use crate::app::{App, Microsoft};
 use crate::config::Mode;
-use crate::http::engine;
+use crate::http::engine::{self, SyncRequest};
 use crate::http::problem::{Chain, Problem};
 use crate::vault::digest;
 
@@ -83,9 +83,16 @@ pub(in crate::http) async fn put(
     }
     store::bindings::upsert(&transaction, &after, now).await?;
     transaction.commit().await.map_err(store::StoreError::from)?;
+    let reaches_elsewhere = before.as_ref().is_some_and(|before| {
+        before.first_sync_done && !moved && (before.sync_from, &before.todo_list) != (after.sync_from, &after.todo_list)
+    });
     let was_active = before.is_some_and(|before| before.enabled && before.state == BindingState::Active && !moved);
     if after.state == BindingState::Active && !was_active {
         engine::binding_activated(&app, &id).await?;
+    } else if reaches_elsewhere && was_active {
+        // What lay before the start date, or in another list, was never looked at.
+        crate::schedule::mailbox::forget(&app, &id).await?;
+        engine::sync(&app, &SyncRequest { user_id: Some(id.clone()), ..SyncRequest::default() }).await?;
     } else {
         app.wake_schedule();
     }

@@ -1,7 +1,7 @@
 //! `/messages`: what was received, and its replay.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
+use actix_web::web::{self, Bytes, Data, Json, Path, Query, ServiceConfig};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use store::messages::{Filter, Message, MessageState};
@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::{Answer, List, limit, moment, word};
 use crate::app::App;
+use crate::http::extract::or_default;
 use crate::http::problem::Problem;
 
 const STATES: &[&str] = &["queued", "leased", "parked", "done", "dead", "superseded"];
@@ -148,11 +149,8 @@ pub(in crate::http) async fn replay(app: Data<App>, id: Path<String>) -> Result<
 
 /// Has messages looked at again.
 #[utoipa::path(post, path = "/api/v1/messages/replay", tag = "messages", request_body = ReplayRequest, responses((status = 202, body = Replayed)))]
-pub(in crate::http) async fn replay_many(
-    app: Data<App>,
-    request: Option<Json<ReplayRequest>>,
-) -> Result<HttpResponse, Problem> {
-    let request = request.map(Json::into_inner).unwrap_or_default();
+pub(in crate::http) async fn replay_many(app: Data<App>, body: Bytes) -> Result<HttpResponse, Problem> {
+    let request: ReplayRequest = or_default(&body)?;
     let mut filter = Filter {
         ids: request.ids,
         state: word("state", request.state.as_deref(), STATES)?,

@@ -1,7 +1,7 @@
 //! `/sync`, `/jobs`, `/holds`.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
+use actix_web::web::{self, Bytes, Data, Json, Path, Query, ServiceConfig};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::{Answer, List, limit, word};
 use crate::app::App;
 use crate::http::engine::{self, SyncRequest};
+use crate::http::extract::or_default;
 use crate::http::problem::Problem;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
@@ -33,11 +34,8 @@ pub struct Started {
 
 /// Begins a full sweep of what is named; with `dry_run` it only tells what would be done.
 #[utoipa::path(post, path = "/api/v1/sync", tag = "sync", request_body = SyncRequest, responses((status = 202, body = Started)))]
-pub(in crate::http) async fn start(
-    app: Data<App>,
-    request: Option<Json<SyncRequest>>,
-) -> Result<HttpResponse, Problem> {
-    let request = request.map(Json::into_inner).unwrap_or_default();
+pub(in crate::http) async fn start(app: Data<App>, body: Bytes) -> Result<HttpResponse, Problem> {
+    let request: SyncRequest = or_default(&body)?;
     if let Some(user) = &request.user_id
         && store::bindings::by_user(app.store().read(), user).await?.is_none()
     {

@@ -70,8 +70,8 @@ fn change(app: &App, notice: &Notice, subscription: &Subscription) -> Change {
     // A deletion names the last version that there was: it is no echo of the write that made it.
     let known = |change: &ChangeType, etag: &Option<String>| etag.clone().filter(|_| *change != ChangeType::Deleted);
     let (target, version) = match &notice.what {
-        What::Changed { place: Place::Event { id }, etag, .. } => {
-            (Target::Event { user, id: id.clone() }, etag.clone())
+        What::Changed { change, place: Place::Event { id }, etag } => {
+            (Target::Event { user, id: id.clone() }, known(change, etag))
         }
         What::Changed { change, place: Place::Task { list, id }, etag } => {
             match list.clone().or_else(|| subscription.list_id.clone()) {

@@ -20,6 +20,13 @@ use crate::vault::Vault;
 
 /// How long metadata of EspoCRM is believed: fields are seldom added.
 const SCHEMA_LIVES: TimeDelta = TimeDelta::hours(1);
+/// While the switch or the marker field is missing: `setup espocrm` may be run beside the service at any time.
+const INCOMPLETE_SCHEMA_LIVES: TimeDelta = TimeDelta::minutes(1);
+
+fn life_of(schema: &Schema) -> TimeDelta {
+    let is_complete = schema.kinds.values().all(|kind| kind.switch.is_some() && kind.marker.is_some());
+    if is_complete { SCHEMA_LIVES } else { INCOMPLETE_SCHEMA_LIVES }
+}
 
 /// The connections. Cheap to clone.
 #[derive(Clone)]
@@ -210,7 +217,7 @@ pub struct EspoConnection {
 }
 
 impl EspoConnection {
-    /// Which fields there are: read once an hour.
+    /// Which fields there are: read once an hour, more often while ours are missing.
     ///
     /// # Errors
     ///
@@ -219,7 +226,7 @@ impl EspoConnection {
         let mut cached = self.schema.lock().await;
         let now = self.clock.now();
         if let Some((read, schema)) = &*cached
-            && now - *read < SCHEMA_LIVES
+            && now - *read < life_of(schema)
         {
             return Ok(schema.clone());
         }

@@ -74,6 +74,9 @@ pub async fn serve(app: App, listener: TcpListener, roles: BTreeSet<Role>) -> Re
     stop.await.ok();
     app.tracker().close();
     app.tracker().wait().await;
+    if let Err(error) = app.store().clone().close().await {
+        tracing::warn!(%error, "the database could not be closed in order");
+    }
     tracing::info!("stopped");
     outcome.map_err(ServeError::Http)
 }

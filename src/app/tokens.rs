@@ -259,3 +259,6 @@ impl Tokens for TokenStore {
         self.fresh(mailbox, Some(refused)).boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

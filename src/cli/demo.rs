@@ -86,7 +86,11 @@ async fn play(args: &Args) -> anyhow::Result<()> {
 async fn wait_for_person(world: &World, api: &Api, service: &App, json: bool) -> anyhow::Result<()> {
     world.settle_in(api).await?;
     world.espo.start_webhook_job(std::time::Duration::from_secs(1));
-    if json { say(&addresses(world, api).to_string())? } else { say(&welcome(world, api))? }
+    if json {
+        say(&addresses(world, api).to_string())?
+    } else {
+        say(&welcome(world, api))?
+    }
     tokio::select! {
         () = service.shutdown().cancelled() => {}
         ended = tokio::signal::ctrl_c() => ended?,

@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::DateTime;
 use clap::Args as ClapArgs;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
+use sha2::Sha256;
 use store::Store;
 use store::bindings::BindingState;
 use sync::Kind;
@@ -84,6 +89,7 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
             None => report.fail("microsoft", "not configured; set microsoft.tenant, client_id and client_secret"),
         }
         public_url(&app, &mut report).await;
+        clocks(&app, &mut report).await;
         app.store().clone().close().await?;
     }
     if args.json {
@@ -229,7 +235,7 @@ async fn microsoft(app: &App, connection: &Microsoft, report: &mut Report) {
     }
 }
 
-/// Whether the public address leads to a running service: Microsoft's handshake is played.
+/// Whether the public address leads to a running service: Microsoft's handshake and a delivery of EspoCRM are played.
 async fn public_url(app: &App, report: &mut Report) {
     if app.config().server.public_url.is_none() {
         let detail = "server.public_url is not set: no webhooks and no subscriptions, both systems are polled";
@@ -248,7 +254,10 @@ async fn public_url(app: &App, report: &mut Report) {
         Ok::<_, reqwest::Error>((status, answer.text().await?))
     };
     match answer.await {
-        Ok((200, body)) if body == "doctor: hello" => report.ok("public_url", "it leads to a running service"),
+        Ok((200, body)) if body == "doctor: hello" => {
+            report.ok("public_url", "it leads to a running service");
+            signature(app, &client, report).await;
+        }
         Ok((status, _)) => {
             let detail = format!("it answers {status}, not like this service; check the proxy's route to server.bind");
             report.fail("public_url", detail);
@@ -257,5 +266,65 @@ async fn public_url(app: &App, report: &mut Report) {
             let detail = format!("{}; start the service, or check DNS, the certificate and the proxy", Chain(&error));
             report.fail("public_url", detail);
         }
+    }
+}
+
+fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().timeout(Duration::from_secs(5)).redirect(reqwest::redirect::Policy::none()).build()
+}
+
+/// An empty delivery, signed as EspoCRM would sign it, must be accepted: proxies that touch bodies or headers break that.
+async fn signature(app: &App, client: &reqwest::Client, report: &mut Report) {
+    let webhooks = match store::espo_webhooks::list(app.store().read()).await {
+        Ok(webhooks) => webhooks,
+        Err(error) => return report.fail("signature", Chain(&error).to_string()),
+    };
+    let Some(webhook) = webhooks.first() else {
+        return report.warn("signature", "no webhook is known yet; run `setup espocrm`, or start the service");
+    };
+    let secret = match app.vault().open_secret(&provision::secret_purpose(&webhook.id), &webhook.secret) {
+        Ok(secret) => secret,
+        Err(error) => return report.fail("signature", Chain(&error).to_string()),
+    };
+    let Ok(mut mac) = <Hmac<Sha256>>::new_from_slice(secret.expose_secret().as_bytes()) else { return };
+    mac.update(b"[]");
+    let signature = STANDARD.encode(format!("{}:{}", webhook.id, hex::encode(mac.finalize().into_bytes())));
+    let url = format!("{}{}", app.config().base_url(), provision::WEBHOOK_PATH);
+    match client.post(url).header("Signature", signature).body("[]").send().await.map(|answer| answer.status().as_u16())
+    {
+        Ok(200) => report.ok("signature", "a signed delivery is accepted"),
+        Ok(status) => {
+            let detail = format!(
+                "a signed delivery is answered with {status}; the proxy must pass body and headers on unchanged"
+            );
+            report.fail("signature", detail);
+        }
+        Err(error) => report.fail("signature", Chain(&error).to_string()),
+    }
+}
+
+/// Whose clocks differ from ours: HMAC and expiry of tokens do not need it, but "who edited last" does.
+async fn clocks(app: &App, report: &mut Report) {
+    const TOLERATED: i64 = 30;
+    let settings = app.connections().settings();
+    let addresses =
+        [("EspoCRM", settings.espocrm.url.clone()), ("Microsoft", Some(app.config().microsoft.graph_url.clone()))];
+    let Ok(client) = client() else { return };
+    let mut apart = Vec::new();
+    let mut asked = 0;
+    for (name, url) in addresses.into_iter().filter_map(|(name, url)| Some((name, url?))) {
+        let Ok(answer) = client.head(url).send().await else { continue };
+        let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
+        let Some(theirs) = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()) else { continue };
+        asked += 1;
+        let seconds = (app.clock().now() - theirs.to_utc()).num_seconds();
+        if seconds.abs() > TOLERATED {
+            apart.push(format!("{name}'s differs by {seconds} s"));
+        }
+    }
+    match (apart.is_empty(), asked) {
+        (true, 0) => report.warn("clocks", "nobody told the time"),
+        (true, _) => report.ok("clocks", format!("they agree to {TOLERATED} s")),
+        (false, _) => report.fail("clocks", format!("{}; let all machines follow NTP", apart.join(", "))),
     }
 }

@@ -1,6 +1,8 @@
 //! The command line.
 
 pub mod admin;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod doctor;
 pub mod serve;
 pub mod setup;
@@ -31,6 +33,9 @@ pub struct Cli {
 enum Command {
     /// Runs the service: receiver, workers and scheduler in one process.
     Serve(serve::Args),
+    /// The whole service beside a simulated EspoCRM and a simulated Microsoft, to play with.
+    #[cfg(feature = "demo")]
+    Demo(demo::Args),
     /// Provisions what the other systems need.
     Setup {
         #[command(subcommand)]
@@ -87,6 +92,11 @@ impl Cli {
         if matches!(command, Command::Openapi) {
             return say(&crate::http::openapi::json()?);
         }
+        // It has a configuration of its own and must not touch the operator's.
+        #[cfg(feature = "demo")]
+        if let Command::Demo(args) = command {
+            return demo::run(args).await;
+        }
         let config = load(self.config.as_deref())?;
         crate::telemetry::init(&config.log);
         match command {
@@ -100,6 +110,8 @@ impl Cli {
             Command::Replay(args) => admin::replay(&config, &args).await,
             Command::Migrate { way } => migrate(&config, way).await,
             Command::Openapi => Ok(()),
+            #[cfg(feature = "demo")]
+            Command::Demo(_) => Ok(()),
         }
     }
 }

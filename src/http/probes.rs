@@ -15,7 +15,9 @@ use crate::app::connections::PROBE;
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
         .route("/healthz", web::get().to(health))
+        .route("/healthz", web::head().to(health))
         .route("/readyz", web::get().to(ready))
+        .route("/readyz", web::head().to(ready))
         .route("/metrics", web::get().to(metrics));
 }
 

@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use graph::TouchedKind;
 use serde::{Deserialize, Serialize};
 use store::{bindings, cursors, links};
-use sync::{Cause, Link, Target};
+use sync::{Cause, Direction, Kind, Link, Target};
 
 use super::publish;
 use crate::app::App;
@@ -33,6 +33,15 @@ fn cursor_name(user: &str) -> String {
     format!("delta:{user}")
 }
 
+/// Reads what was touched in a user's calendar and in the To Do list, where these kinds are synchronised.
+///
+/// # Errors
+/// When the mailbox cannot be read; the round is done again next time.
+pub async fn read_all(app: &App, user: &str, cause: Cause, job: Option<&str>) -> Result<u64, WorkError> {
+    let events = read_delta(app, user, cause, job).await?;
+    Ok(events + super::todo::read_delta(app, user, cause, job).await?)
+}
+
 /// Reads the delta of a user's calendar and hints at what differs from the links.
 ///
 /// # Errors
@@ -45,6 +54,9 @@ pub async fn read_delta(app: &App, user: &str, cause: Cause, job: Option<&str>) 
         return Ok(0);
     }
     let rules = rules_of(app, Some(user)).await?;
+    if [Kind::Meeting, Kind::Call].into_iter().all(|kind| rules.of(kind).direction == Direction::Disabled) {
+        return Ok(0);
+    }
     let mailbox = mailbox(&binding, &rules)?;
     let graph = app.connections().graph().ok_or(WorkError::NotConfigured("Microsoft"))?;
     let now = app.clock().now();

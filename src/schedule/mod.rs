@@ -19,6 +19,7 @@ pub mod preview;
 pub mod subscriptions;
 pub mod sweep;
 pub mod tend;
+pub mod todo;
 
 use std::time::Duration;
 

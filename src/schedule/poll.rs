@@ -12,7 +12,7 @@ use store::bindings::{self, BindingState};
 use store::{cursors, links};
 use sync::{Cause, Direction, Kind, Target};
 
-use super::{mailbox, publish, subscriptions};
+use super::{mailbox, publish, subscriptions, todo};
 use crate::app::App;
 use crate::work::context::rules_of;
 use crate::work::error::WorkError;
@@ -77,10 +77,6 @@ async fn espo(app: &App, hinted: &mut Hinted) -> Result<(), WorkError> {
 
 /// True when the direction of a kind is on for anybody.
 async fn anybody_wants(app: &App, kind: Kind) -> Result<bool, WorkError> {
-    if kind == Kind::Task {
-        // To Do has no worker yet that would take the hint.
-        return Ok(false);
-    }
     if rules_of(app, None).await?.of(kind).direction != Direction::Disabled {
         return Ok(true);
     }
@@ -113,11 +109,19 @@ async fn look(app: &App, kind: Kind, brief: Brief, hinted: &mut Hinted) -> Resul
 
 async fn outlook(app: &App) -> Result<(), WorkError> {
     for binding in bindings::enabled_in(app.store().read(), &[BindingState::Active]).await? {
-        if !binding.first_sync_done || subscriptions::is_alive(app, &binding.user_id).await? {
+        if !binding.first_sync_done {
             continue;
         }
-        if let Err(error) = mailbox::read_delta(app, &binding.user_id, Cause::Poll, None).await {
-            tracing::warn!(user.id = binding.user_id, error = error.sentence(), "a mailbox could not be polled");
+        let user = &binding.user_id;
+        let (events, tasks) = subscriptions::alive(app, user).await?;
+        let outcome = match (events, tasks) {
+            (true, true) => continue,
+            (false, false) => mailbox::read_all(app, user, Cause::Poll, None).await,
+            (false, true) => mailbox::read_delta(app, user, Cause::Poll, None).await,
+            (true, false) => todo::read_delta(app, user, Cause::Poll, None).await,
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(user.id = user, error = error.sentence(), "a mailbox could not be polled");
         }
     }
     Ok(())

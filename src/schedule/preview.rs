@@ -11,6 +11,7 @@ use super::mailbox::window;
 use crate::app::App;
 use crate::work::context::Context;
 use crate::work::error::WorkError;
+use crate::work::items;
 use crate::work::execute::seen_by_owner;
 use crate::work::locks::Locks;
 use crate::work::reconcile::{Task, fingerprint_of, is_unchanged};
@@ -101,14 +102,20 @@ pub async fn of_user(app: &App, user: &str, kinds: &[Kind]) -> Result<Preview, W
     let (from, to) = window(app, &binding, context.now());
     let events = kinds.iter().any(|kind| kind.is_event());
     let items = if events { context.graph.window(&mailbox, from, to).await? } else { Vec::new() };
+    let tasks = if kinds.contains(&Kind::Task) && context.rules.of(Kind::Task).direction != Direction::Disabled {
+        items::all_tasks(&context, &mailbox).await?
+    } else {
+        Vec::new()
+    };
     let items: Vec<Item> = items
         .into_iter()
+        .chain(tasks)
         .map(|item| seen_by_owner(&context, item))
         .map(|item| Item { kind: context.kind_of(&item), ..item })
         .filter(|item| item.series != Series::Master && kinds.contains(&item.kind))
         .collect();
     let mut records: Vec<Record> = Vec::new();
-    for kind in kinds.iter().filter(|kind| kind.is_event() && context.rules.of(**kind).direction != Direction::Disabled) {
+    for kind in kinds.iter().filter(|kind| context.rules.of(**kind).direction != Direction::Disabled) {
         let mut after = None;
         loop {
             let page = context.espo.client.owned(&context.schema, *kind, user, binding.sync_from, after.as_ref(), PAGE).await?;

@@ -8,27 +8,34 @@ use chrono::{DateTime, TimeDelta, Utc};
 use graph::{NewSubscription, Resource};
 use store::bindings::{self, Binding, BindingState};
 use store::subscriptions::{self, Subscription, SubscriptionState};
-use sync::{Cause, Target};
+use sync::{Cause, Direction, Kind, Target};
 
 use super::publish;
 use crate::app::App;
 use crate::vault::digest;
-use crate::work::context::{mailbox, rules_of};
+use crate::work::context::{Context, mailbox, rules_of};
 use crate::work::error::{Fate, WorkError};
+use crate::work::items;
 
 /// How long we ask for: less than the longest, so that a clock that goes wrong a little does no harm.
 const LIFE: TimeDelta = TimeDelta::days(6);
+/// How long a subscription is asked for.
+fn life(resource: &Resource) -> TimeDelta {
+    LIFE.min(resource.longest_life())
+}
+
 /// How long to wait after a subscription could not be made or renewed.
 const AFTER_FAILURE: TimeDelta = TimeDelta::minutes(1);
 
-/// True when notifications of a user's calendar are to be expected.
+/// Whether notifications of a user's calendar, and of the To Do list, are to be expected.
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn is_alive(app: &App, user: &str) -> Result<bool, WorkError> {
+pub async fn alive(app: &App, user: &str) -> Result<(bool, bool), WorkError> {
     let now = app.clock().now();
-    let all = subscriptions::of_user(app.store().read(), user).await?;
-    Ok(all.iter().any(|one| one.list_id.is_none() && one.state == SubscriptionState::Active && one.expires > now))
+    let mut all = subscriptions::of_user(app.store().read(), user).await?;
+    all.retain(|one| one.state == SubscriptionState::Active && one.expires > now);
+    Ok((all.iter().any(|one| one.list_id.is_none()), all.iter().any(|one| one.list_id.is_some())))
 }
 
 pub(super) async fn tick(app: &App) -> Result<(), WorkError> {
@@ -48,11 +55,37 @@ pub(super) async fn tick(app: &App) -> Result<(), WorkError> {
     Ok(())
 }
 
-/// Sees to it that a mailbox has one live subscription.
+/// Sees to it that a mailbox has one live subscription on its calendar and, signed in as its user, one on its To Do list.
+/// In application mode Microsoft refuses those: tasks are polled then.
 async fn tend(app: &App, binding: &Binding) -> Result<(), WorkError> {
-    let now = app.clock().now();
+    let context = Context::of(app, Some(&binding.user_id)).await?;
+    let on = |kind: Kind| context.rules.of(kind).direction != Direction::Disabled;
     let own = subscriptions::of_user(app.store().read(), &binding.user_id).await?;
-    let Some(current) = own.into_iter().find(|one| one.list_id.is_none()) else { return make(app, binding).await };
+    if on(Kind::Meeting) || on(Kind::Call) {
+        tend_one(app, binding, &own, Resource::Events).await?;
+    }
+    let delegated = app.connections().microsoft().is_some_and(|microsoft| microsoft.mode == crate::config::Mode::Delegated);
+    if on(Kind::Task) && delegated {
+        let list = items::list(&context, &context.mailbox()?).await?;
+        for stray in own.iter().filter(|one| one.list_id.as_ref().is_some_and(|known| *known != list)) {
+            subscriptions::delete(app.store().write(), &stray.id).await?;
+        }
+        tend_one(app, binding, &own, Resource::Tasks { list }).await?;
+    }
+    Ok(())
+}
+
+fn list_of(resource: &Resource) -> Option<&str> {
+    match resource {
+        Resource::Events => None,
+        Resource::Tasks { list } => Some(list),
+    }
+}
+
+async fn tend_one(app: &App, binding: &Binding, own: &[Subscription], resource: Resource) -> Result<(), WorkError> {
+    let now = app.clock().now();
+    let current = own.iter().find(|one| one.list_id.as_deref() == list_of(&resource)).cloned();
+    let Some(current) = current else { return make(app, binding, &resource).await };
     let lost = current.state == SubscriptionState::Lapsed || current.expires <= now;
     if current.renew_at > now && !(lost && current.state != SubscriptionState::Failed) {
         return Ok(());
@@ -86,7 +119,7 @@ pub async fn renew_now(app: &App, id: &str) -> Result<(), WorkError> {
 /// True when it was renewed, false when it is gone.
 async fn renew(app: &App, binding: &Binding, current: &Subscription) -> Result<bool, WorkError> {
     let (graph, mailbox) = reach(app, binding).await?;
-    let expires = app.clock().now() + LIFE;
+    let expires = app.clock().now() + life(&resource_of(current));
     let Some(renewed) = graph.renew_subscription(&mailbox, &current.id, expires).await? else { return Ok(false) };
     let renew_at = half_life(app, renewed.expires);
     subscriptions::renewed(app.store().write(), &current.id, renewed.expires, renew_at).await?;
@@ -96,7 +129,8 @@ async fn renew(app: &App, binding: &Binding, current: &Subscription) -> Result<b
 
 async fn remake(app: &App, binding: &Binding, lost: &Subscription) -> Result<(), WorkError> {
     let (write, again) = (app.store().write(), app.clock().now() + AFTER_FAILURE);
-    match make(app, binding).await {
+    let resource = resource_of(lost);
+    match make(app, binding, &resource).await {
         Ok(()) => {
             subscriptions::delete(write, &lost.id).await?;
             Ok(())
@@ -108,26 +142,33 @@ async fn remake(app: &App, binding: &Binding, lost: &Subscription) -> Result<(),
     }
 }
 
-async fn make(app: &App, binding: &Binding) -> Result<(), WorkError> {
+fn resource_of(subscription: &Subscription) -> Resource {
+    match &subscription.list_id {
+        None => Resource::Events,
+        Some(list) => Resource::Tasks { list: list.clone() },
+    }
+}
+
+async fn make(app: &App, binding: &Binding, resource: &Resource) -> Result<(), WorkError> {
     let Some(public) = app.config().server.public_url.as_ref() else { return Ok(()) };
     let (graph, mailbox) = reach(app, binding).await?;
     let address = |path: &str| public.join(path).map_err(|_| WorkError::Refused("server.public_url is no base address".to_owned()));
     let (notification_url, lifecycle_url) = (address("webhooks/graph")?, address("webhooks/graph/lifecycle")?);
-    let (resource, client_state) = (Resource::Events, app.ids().secret());
+    let client_state = app.ids().secret();
     let now = app.clock().now();
     let new = NewSubscription {
-        resource: &resource,
+        resource,
         notification_url: &notification_url,
         lifecycle_url: &lifecycle_url,
         client_state: &client_state,
-        expires: now + LIFE,
+        expires: now + life(resource),
     };
     let made = graph.replace_subscription(&mailbox, &new).await?;
     let row = Subscription {
         id: made.id,
         user_id: binding.user_id.clone(),
         resource: made.resource,
-        list_id: None,
+        list_id: list_of(resource).map(str::to_owned),
         client_state: digest(&client_state),
         state: SubscriptionState::Active,
         error: None,

@@ -12,7 +12,7 @@ use store::bindings::{self, Binding, BindingState};
 use store::links;
 use sync::{Cause, Direction, Kind, Side, Target};
 
-use super::{mailbox, publish};
+use super::{mailbox, publish, todo};
 use crate::app::App;
 use crate::work::context::rules_of;
 use crate::work::error::WorkError;
@@ -128,16 +128,23 @@ async fn user(app: &App, scope: &Scope, binding: &Binding) -> Result<Found, Work
     let wanted = |kind: &&Kind| rules.of(**kind).direction != Direction::Disabled;
     let kinds: Vec<Kind> = scope.kinds.iter().filter(wanted).copied().collect();
     let mut found = Found::default();
-    for kind in kinds.iter().filter(|kind| kind.is_event()) {
+    for kind in &kinds {
         let one = records(app, scope, binding, *kind).await?;
         found.hinted += one.hinted;
         found.in_step += one.in_step;
     }
+    let (user, job) = (&binding.user_id, scope.job.as_deref());
     if kinds.iter().any(|kind| kind.is_event()) && scope.to != Some(Side::Outlook) {
         if scope.full {
-            mailbox::forget(app, &binding.user_id).await?;
+            mailbox::forget(app, user).await?;
         }
-        found.hinted += mailbox::read_delta(app, &binding.user_id, scope.cause, scope.job.as_deref()).await?;
+        found.hinted += mailbox::read_delta(app, user, scope.cause, job).await?;
+    }
+    if kinds.contains(&Kind::Task) && scope.to != Some(Side::Outlook) {
+        if scope.full {
+            todo::forget(app, user).await?;
+        }
+        found.hinted += todo::read_delta(app, user, scope.cause, job).await?;
     }
     if scope.cause == Cause::FirstSync {
         bindings::set_first_sync_done(app.store().write(), &binding.user_id, true).await?;

@@ -4,12 +4,11 @@
 //! again; a refusal is an outcome, because trying again would change nothing.
 
 use espocrm::{Edit, Fetched, NewRecord};
-use graph::{NewEvent, Patch};
 use sync::{Action, Field, Item, Kind, Link, Outcome, People, Refusal, Value, Values, Writes};
 
 use super::context::Context;
 use super::error::WorkError;
-use super::people;
+use super::{items, people};
 
 /// The ends as they were read, in the form in which they are written back.
 pub struct Ends<'a> {
@@ -63,35 +62,21 @@ fn transaction_id(link: &Link) -> String {
 }
 
 async fn create_item(context: &Context, link: &Link, writes: &Writes) -> Result<Outcome, WorkError> {
-    let mailbox = context.mailbox()?;
-    let mut values = values(writes);
-    let people = match values.remove(&Field::Participants) {
-        Some(Value::People(people)) => people,
-        _ => People::default(),
-    };
-    let new = NewEvent {
-        transaction_id: &transaction_id(link),
-        marker: &link.id,
-        category: context.category(link.kind),
-        attendees: Some(&people),
-    };
-    let item = context.graph.create_event(&mailbox, &values, new).await?;
-    Ok(Outcome::Item(Box::new(seen_by_owner(context, item))))
+    let item = items::create(context, link, &transaction_id(link), values(writes)).await?;
+    Ok(Outcome::Item(Box::new(item)))
 }
 
 async fn update_item(context: &Context, ends: &Ends<'_>, writes: &Writes) -> Result<Outcome, WorkError> {
     let Some(item) = ends.item else { return Ok(Outcome::Stale) };
-    let mailbox = context.mailbox()?;
-    let changes = values(writes);
-    let patch = Patch { etag: item.etag.as_deref(), changes: &changes, body_is_rich: item.body_is_rich };
-    let mut written = context.graph.update_event(&mailbox, &item.id, patch).await?;
-    written.marker.clone_from(&item.marker);
-    Ok(Outcome::Item(Box::new(seen_by_owner(context, written))))
+    let record = ends.record.map(|fetched| &fetched.record.values);
+    let written = items::update(context, item, &values(writes), record).await?;
+    Ok(Outcome::Item(Box::new(written)))
 }
 
 async fn delete_item(context: &Context, ends: &Ends<'_>) -> Result<Outcome, WorkError> {
-    let Some(item) = ends.item else { return Ok(Outcome::Deleted) };
-    context.graph.delete_event(&context.mailbox()?, &item.id, item.etag.as_deref()).await?;
+    if let Some(item) = ends.item {
+        items::delete(context, item).await?;
+    }
     Ok(Outcome::Deleted)
 }
 

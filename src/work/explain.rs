@@ -7,6 +7,7 @@ use sync::{Action, Kind, Link, Outcome, Plan, Seen, Shown, Side, Values, Verdict
 
 use super::context::Context;
 use super::error::WorkError;
+use super::items::{self, Place};
 use super::locks::Locks;
 use super::reconcile::Task;
 use crate::app::App;
@@ -81,16 +82,12 @@ pub async fn explain(app: &App, kind: Kind, record_id: &str) -> Result<Json, Wor
     };
     let owner = link.as_ref().map(|link| link.owner.clone()).or_else(|| record.present()?.owner.clone());
     let context = Context::of(app, owner.as_deref()).await?;
-    let item = match (&link, context.mailbox()) {
-        (Some(link), Ok(mailbox)) => match link.master() {
-            Some(replica) => context.graph.event(&mailbox, &replica.item_id).await?,
-            None => Seen::Unknown,
-        },
+    let item = match (link.as_ref().and_then(Link::master), context.mailbox()) {
+        (Some(replica), Ok(_)) => {
+            let place = Place { list: replica.list.as_deref(), id: &replica.item_id };
+            items::read(&context, place, link.as_ref()).await?
+        }
         _ => Seen::Unknown,
-    };
-    let item = match item {
-        Seen::Present(item) => Seen::Present(super::execute::seen_by_owner(&context, item)),
-        other => other,
     };
     let locks = Locks::default();
     let now = app.clock().now();

@@ -11,6 +11,7 @@ use store::messages::{self, Unit};
 use sync::{Cause, Change, Deletions, LinkState, Reason, Target};
 
 use super::dispatch::Worker;
+use super::items::Place;
 use super::error::{Fate, WorkError, backoff, sentence};
 use super::reconcile::{Report, Task, Written};
 use crate::app::App;
@@ -43,12 +44,12 @@ async fn attempt(worker: &Worker, unit: &Unit) -> Result<Report, WorkError> {
     };
     match &change.target {
         Target::Record { kind, id } => task.record(*kind, id).await,
-        Target::Event { user, id } => task.event(user, id).await,
+        Target::Event { user, id } => task.item(user, Place { list: None, id }).await,
+        Target::Todo { user, list, id } => task.item(user, Place { list: Some(list), id }).await,
         Target::Mailbox { user } => {
-            crate::schedule::mailbox::read_delta(&worker.app, user, change.cause, change.job.as_deref()).await?;
+            crate::schedule::mailbox::read_all(&worker.app, user, change.cause, change.job.as_deref()).await?;
             Ok(Report::Idle(None))
         }
-        Target::Todo { .. } => Ok(Report::Idle(None)),
     }
 }
 
@@ -192,10 +193,20 @@ pub async fn release(app: &App, user: &str) -> Result<(), WorkError> {
     let links = store::links::of_user_in(app.store().read(), user, &["deleting"]).await?;
     let targets = links.iter().filter_map(|link| match (&link.record_id, link.master()) {
         (Some(id), _) => Some(Target::Record { kind: link.kind, id: id.clone() }),
-        (None, Some(master)) => Some(Target::Event { user: master.user.clone(), id: master.item_id.clone() }),
+        (None, Some(master)) => Some(target_of(master)),
         (None, None) => None,
     });
     crate::schedule::publish(app, targets.collect::<Vec<_>>(), Cause::Manual, None).await
+}
+
+/// Where a copy is looked at.
+#[must_use]
+pub fn target_of(replica: &sync::Replica) -> Target {
+    let (user, id) = (replica.user.clone(), replica.item_id.clone());
+    match &replica.list {
+        None => Target::Event { user, id },
+        Some(list) => Target::Todo { user, list: list.clone(), id },
+    }
 }
 
 /// A dead letter of something that is in step by now has nothing left to say.

@@ -3,7 +3,8 @@
 //! - [`dispatch`] leases due messages from the store and hands each to a task, a bounded number at a time;
 //! - [`handle`] turns one message into calls of [`reconcile`] and decides what becomes of it: done, later, parked, dead;
 //! - [`reconcile`] finds or makes the link, holds its lock, reads both ends afresh, decides, executes, absorbs and stores;
-//! - [`execute`] is one step of a plan against one system; [`people`] finds out who participants are.
+//! - [`execute`] is one step of a plan against one system; [`items`] gives events and To Do tasks the same verbs; [`people`]
+//!   finds out who participants are.
 //!
 //! Nothing is written to a system before the intent is stored, and nothing is believed that was not seen: after a crash the
 //! marker, or the equal content, of what may have been created is looked up before anything is created again.
@@ -14,6 +15,7 @@ pub mod error;
 pub mod execute;
 pub mod explain;
 pub mod handle;
+pub mod items;
 pub mod locks;
 pub mod people;
 pub mod reconcile;

@@ -14,7 +14,8 @@ use sync::{
 
 use super::context::Context;
 use super::error::WorkError;
-use super::execute::{Ends, execute, seen_by_owner};
+use super::execute::{Ends, execute};
+use super::items::{self, Place};
 use super::locks::Locks;
 use crate::app::App;
 
@@ -142,14 +143,15 @@ impl Task<'_> {
         self.carry_out(context, link, Some(fetched), None, plan).await
     }
 
-    /// An event of the same title, start and end in the owner's mailbox that no link has yet.
+    /// An item of the same title, start and end in the owner's mailbox that no link has yet.
     async fn equal_item(&self, context: &Context, record: &Record, fingerprint: &str) -> Result<Option<Item>, WorkError> {
-        let Some((from, to)) = record.values.get(&Field::Time).and_then(Value::as_when).and_then(first_minute) else {
+        let Some(when) = record.values.get(&Field::Time).and_then(Value::as_when) else { return Ok(None) };
+        let planned = matches!(self.cause, Cause::FirstSync | Cause::Manual | Cause::Sweep | Cause::Replay);
+        if record.kind == Kind::Task && !planned {
+            // To Do cannot be asked for one day: the whole list is read where whole mailboxes are compared, and only there.
             return Ok(None);
-        };
-        let mailbox = context.mailbox()?;
-        for item in context.graph.window(&mailbox, from, to).await? {
-            let item = seen_by_owner(context, item);
+        }
+        for item in items::at(context, record.kind, when).await? {
             let free = item.series != Series::Master && links::by_item(self.app.store().read(), &item.user, &item.id).await?.is_none();
             let same = fingerprint_of(context, &item.user, record.kind, &item.values) == fingerprint;
             if free && same && context.kind_of(&item) == record.kind && self.is_unclaimed(&item).await? {
@@ -174,12 +176,12 @@ impl Task<'_> {
         }
     }
 
-    /// A hint at an event in a user's mailbox.
+    /// A hint at an event or a To Do task in a user's mailbox.
     ///
     /// # Errors
     /// See [`WorkError`].
-    pub async fn event(&self, user: &str, id: &str) -> Result<Report, WorkError> {
-        let read = self.app.store().read();
+    pub async fn item(&self, user: &str, place: Place<'_>) -> Result<Report, WorkError> {
+        let (read, id) = (self.app.store().read(), place.id);
         if let Some(link) = links::by_item(read, user, id).await? {
             let known = link.replicas.iter().find(|replica| replica.user == user && replica.item_id == id);
             let echo = self.version.is_some() && known.is_some_and(|replica| replica.etag == self.version);
@@ -192,14 +194,13 @@ impl Task<'_> {
         }
         let _item = self.locks.acquire(format!("item:{user}:{id}")).await;
         let context = Context::of(self.app, Some(user)).await?;
-        let mailbox = context.mailbox()?;
-        let item = match context.graph.event(&mailbox, id).await? {
-            Seen::Present(item) => seen_by_owner(&context, item),
+        let item = match items::read(&context, place, None).await? {
+            Seen::Present(item) => item,
             Seen::Gone => return Ok(Report::Series(self.known_of_series(user, id).await?)),
             Seen::Unknown => return Ok(Report::Idle(None)),
         };
         if item.series == Series::Master {
-            return self.expand(&context, &mailbox, &item).await;
+            return self.expand(&context, &context.mailbox()?, &item).await;
         }
         if let Some(report) = self.known_otherwise(&item).await? {
             return Ok(report);
@@ -408,18 +409,13 @@ impl Task<'_> {
     }
 
     async fn read_item(&self, context: &Context, link: &Link) -> Result<Seen<Item>, WorkError> {
-        let mailbox = context.mailbox()?;
-        let seen = match link.replicas.iter().find(|replica| replica.user == link.owner) {
-            Some(replica) => context.graph.event(&mailbox, &replica.item_id).await?,
-            None => {
-                let found = context.graph.events_by_marker(&mailbox, &link.id).await?.into_iter().next();
-                found.map_or(Seen::Gone, Seen::Present)
+        match link.replicas.iter().find(|replica| replica.user == link.owner) {
+            Some(replica) => {
+                let place = Place { list: replica.list.as_deref(), id: &replica.item_id };
+                items::read(context, place, Some(link)).await
             }
-        };
-        Ok(match seen {
-            Seen::Present(item) => Seen::Present(seen_by_owner(context, item)),
-            other => other,
-        })
+            None => items::by_marker(context, link).await,
+        }
     }
 
     /// Executes a plan whose first write creates the missing end.
@@ -632,16 +628,6 @@ pub fn fingerprint_of(context: &Context, owner: &str, kind: Kind, values: &sync:
     let when = values.get(&Field::Time).and_then(Value::as_when);
     let zone = context.owner().map_or(chrono_tz::Tz::UTC, |owner| owner.zone);
     sync::fingerprint(owner, kind, title, when, &sync::Projection::new(zone, &context.rules))
-}
-
-/// The window in which an event of that time is listed.
-fn first_minute(when: &sync::When) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
-    let start = match when {
-        sync::When::Timed { start, .. } => *start,
-        sync::When::AllDay { first, .. } => first.and_hms_opt(0, 0, 0)?.and_utc(),
-        sync::When::Due { .. } => return None,
-    };
-    Some((start, start + chrono::Duration::minutes(1)))
 }
 
 fn left_alone(plan: &Plan) -> Option<Reason> {

@@ -1,0 +1,94 @@
+//! A To Do list by delta: what was touched since the last round becomes hints.
+//!
+//! Facts (learn.microsoft.com/graph): a delta over a list of tasks has no window; a task that was moved to another list is
+//! removed here and new there; lifecycle notifications `missed` do not exist for tasks, so the list is read at every sweep.
+
+use std::collections::BTreeSet;
+
+use store::{cursors, links};
+use sync::{Cause, Direction, Kind, Target};
+
+use super::publish;
+use crate::app::App;
+use crate::work::context::Context;
+use crate::work::error::WorkError;
+use crate::work::items;
+
+fn cursor_name(user: &str, list: &str) -> String {
+    format!("todo:{user}:{list}")
+}
+
+/// Reads the delta of a user's To Do list and hints at what differs from the links.
+///
+/// # Errors
+/// When the list cannot be read; the round is done again next time.
+pub async fn read_delta(app: &App, user: &str, cause: Cause, job: Option<&str>) -> Result<u64, WorkError> {
+    let context = Context::of(app, Some(user)).await?;
+    let ready = context.binding.as_ref().is_some_and(|binding| binding.first_sync_done || cause == Cause::FirstSync);
+    if !ready || context.rules.of(Kind::Task).direction == Direction::Disabled {
+        return Ok(0);
+    }
+    let mailbox = context.mailbox()?;
+    let list = items::list(&context, &mailbox).await?;
+    let name = cursor_name(user, &list);
+    let read = app.store().read();
+    let link = cursors::get(read, &name).await?;
+    let round = match context.graph.task_delta(&mailbox, &list, link.as_deref()).await {
+        Err(graph::Error::ResyncNeeded) if link.is_some() => {
+            tracing::info!(user.id = user, "the delta state of the tasks was forgotten; a full round follows");
+            cursors::delete(app.store().write(), &name).await?;
+            return Box::pin(read_delta(app, user, cause, job)).await;
+        }
+        round => round?,
+    };
+    let mut listed = BTreeSet::new();
+    let mut targets = Vec::new();
+    for touched in round.items {
+        listed.insert(touched.id.clone());
+        let known = links::by_item(read, user, &touched.id).await?;
+        let known = known.as_ref().and_then(|link| link.replicas.iter().find(|replica| replica.item_id == touched.id));
+        let wanted = match known {
+            Some(replica) => touched.removed || replica.etag.is_none() || replica.etag != touched.etag,
+            None => !touched.removed,
+        };
+        if wanted {
+            targets.push(Target::Todo { user: user.to_owned(), list: list.clone(), id: touched.id });
+        }
+    }
+    if link.is_none() {
+        targets.extend(missing(app, user, &list, &listed).await?);
+    }
+    let count = targets.len() as u64;
+    if let Some(job) = job {
+        store::jobs::add_total(app.store().write(), job, count, false).await?;
+    }
+    publish(app, targets, cause, job).await?;
+    cursors::put(app.store().write(), &name, &round.delta_link, app.clock().now()).await?;
+    Ok(count)
+}
+
+/// Forgets where the lists of a user were left: the next round is a full one.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn forget(app: &App, user: &str) -> Result<(), WorkError> {
+    cursors::delete_starting_with(app.store().write(), &format!("todo:{user}:")).await?;
+    Ok(())
+}
+
+/// Linked tasks of a list that a full round did not list.
+async fn missing(app: &App, user: &str, list: &str, listed: &BTreeSet<String>) -> Result<Vec<Target>, WorkError> {
+    let mut targets = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = links::in_mailbox(app.store().read(), user, after.as_deref(), 500).await?;
+        let Some(last) = page.last() else { return Ok(targets) };
+        after = Some(last.id.clone());
+        for link in page.iter().filter(|link| link.kind == Kind::Task && !link.is_buried()) {
+            let copy = link.replica_of(user).filter(|copy| copy.list.as_deref() == Some(list) && !listed.contains(&copy.item_id));
+            if let Some(copy) = copy {
+                targets.push(Target::Todo { user: user.to_owned(), list: list.to_owned(), id: copy.item_id.clone() });
+            }
+        }
+    }
+}

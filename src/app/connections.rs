@@ -198,7 +198,13 @@ impl Connections {
         };
         let now = self.0.clock.as_fn();
         let authority = Authority::new(self.0.http.clone(), &config, now.clone())?;
-        let tokens = Arc::new(TokenStore::new(self.0.purse.clone(), authority.clone(), wanted.mode));
+        let tokens = Arc::new(TokenStore::new(
+            self.0.purse.clone(),
+            authority.clone(),
+            wanted.mode,
+            &config.tenant,
+            &config.client_id,
+        ));
         let ids = self.0.ids.clone();
         let graph = GraphClient::new(self.0.http.clone(), &config, tokens, now, Arc::new(move || ids.next()));
         Ok(Some(Arc::new(Microsoft { graph: Arc::new(graph), authority, mode: wanted.mode })))

@@ -16,10 +16,14 @@ use store::{Store, StoreError};
 
 use crate::clock::Clock;
 use crate::config::Mode;
-use crate::vault::{Vault, VaultError};
+use crate::vault::{Vault, VaultError, digest};
 
-/// The name under which the application's own token is kept; EspoCRM's ids have no such sign.
-const APPLICATION: &str = "*application";
+/// The name under which the application's own token is kept: of each registration its own, so that a token of another
+/// tenant or app is never used. EspoCRM's ids have no such sign.
+fn application(tenant: &str, client_id: &str) -> String {
+    let digest = digest(&format!("{tenant}/{client_id}"));
+    format!("*{}", digest.get(..16).unwrap_or_default())
+}
 /// A token that ends so soon is not used any more.
 const SPARE: TimeDelta = TimeDelta::minutes(2);
 
@@ -134,17 +138,18 @@ pub struct TokenStore {
     purse: Purse,
     authority: Authority,
     mode: Mode,
+    application: String,
 }
 
 impl TokenStore {
-    pub(super) const fn new(purse: Purse, authority: Authority, mode: Mode) -> Self {
-        Self { purse, authority, mode }
+    pub(super) fn new(purse: Purse, authority: Authority, mode: Mode, tenant: &str, client_id: &str) -> Self {
+        Self { purse, authority, mode, application: application(tenant, client_id) }
     }
 
-    fn name<'a>(&self, mailbox: &'a Mailbox) -> &'a str {
+    fn name<'a>(&'a self, mailbox: &'a Mailbox) -> &'a str {
         match self.mode {
             Mode::Delegated => &mailbox.user,
-            Mode::Application => APPLICATION,
+            Mode::Application => &self.application,
         }
     }
 

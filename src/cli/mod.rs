@@ -124,7 +124,7 @@ fn load(file: Option<&Path>) -> anyhow::Result<Config> {
     Ok(config::load(file, variables)?)
 }
 
-/// Builds the service for a command that does not serve: the schema stays as it is unless it is brand new.
+/// Builds the service for a command that does not serve.
 async fn app(config: Config) -> anyhow::Result<App> {
     Ok(App::build_with(config, Clock::System, BuildOptions::default()).await?)
 }

@@ -113,7 +113,13 @@ impl World {
 
     fn tokens(&self) -> TokenStore {
         let microsoft = self.app.connections().microsoft().unwrap();
-        TokenStore::new(self.app.connections().purse().clone(), microsoft.authority.clone(), microsoft.mode)
+        TokenStore::new(
+            self.app.connections().purse().clone(),
+            microsoft.authority.clone(),
+            microsoft.mode,
+            "contoso",
+            "app",
+        )
     }
 
     async fn access(&self) -> Result<String, AuthError> {

@@ -1,0 +1,31 @@
+//! The real binary against the two simulators, over real HTTP. Each test has its own world: simulators, database, ports.
+//!
+//! `IT_WORLDS` (4) worlds live at a time; `IT_PATIENCE` (1) stretches every deadline; `IT_CRASH_SEEDS` (12) is how many
+//! seeds the crash loop plays and `IT_CRASH_SEED` names a single one.
+
+#[cfg(test)]
+mod api;
+#[cfg(test)]
+mod configuration;
+#[cfg(test)]
+mod conflicts;
+#[cfg(test)]
+mod crashes;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod healing;
+#[cfg(test)]
+mod layers;
+#[cfg(test)]
+mod meetings;
+#[cfg(test)]
+mod people;
+#[cfg(test)]
+mod quiet;
+#[cfg(test)]
+mod receivers;
+#[cfg(test)]
+mod sign_in;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,298 @@
+//! The admin API: who gets in, what it refuses, what it tells and what it never shows.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Setup, World, day, mail};
+
+#[test]
+fn without_the_token_everything_is_401_with_problem_details() {
+    let world = World::start();
+    let wrong = format!("Bearer {}x", world.token);
+    for path in ["/users", "/settings", "/rules", "/history", "/messages", "/holds", "/subscriptions", "/roles", "/schedules", "/nothing"] {
+        for headers in [&[][..], &[("Authorization", wrong.as_str())], &[("Authorization", "Basic YWRtaW46")]] {
+            let (status, kind, text) = world.http("GET", &format!("/api/v1{path}"), headers, None);
+            assert_eq!((status, kind.as_str()), (401, "application/problem+json"), "{path}: {text}");
+            let problem: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(problem["status"], 401);
+            assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
+        }
+    }
+    let (status, ..) = world.http("PUT", "/api/v1/rules", &[("Content-Type", "application/json")], Some(b"{}".to_vec()));
+    assert_eq!(status, 401);
+}
+
+#[test]
+fn unknown_keys_and_bad_values_are_400_with_the_key_named_and_nothing_is_kept() {
+    let world = World::start();
+    let binding = format!("/users/{}/binding", world.id("anna"));
+    let rules = format!("/users/{}/rules", world.id("anna"));
+    let cases = [
+        ("PUT", "/settings", json!({ "enabeld": false }), "enabeld"),
+        ("PUT", "/settings", json!({ "espocrm": { "key": "x" } }), "key"),
+        ("PUT", "/rules", json!({ "atendees": "none" }), "atendees"),
+        ("PUT", "/rules", json!({ "meeting": { "directoin": "both" } }), "directoin"),
+        ("PUT", "/rules", json!({ "meeting": { "direction": "sideways" } }), "sideways"),
+        ("PUT", &rules, json!({ "private": "busy" }), "private"),
+        ("PUT", &binding, json!({ "mail": "x@y.example" }), "mail"),
+        ("PUT", &binding, json!({ "sync_from": "yesterday" }), ""),
+        ("PUT", "/schedules", json!({ "meetings": "* * * * *" }), "meetings"),
+        ("PUT", "/schedules", json!({ "meeting": "now and then" }), ""),
+        ("POST", "/sync", json!({ "kinds": ["meeting"] }), "kinds"),
+        ("POST", "/messages/replay", json!({ "stat": "dead" }), "stat"),
+    ];
+    let before = (world.get("/rules"), world.get("/settings"), world.get("/schedules"));
+    for (method, path, body, named) in cases {
+        let (status, answer) = world.call(method, path, Some(&body));
+        assert_eq!(status, 400, "{method} {path} {body}: {answer}");
+        assert!(answer["detail"].as_str().is_some_and(|detail| detail.contains(named)), "{body}: {answer}");
+    }
+    for body in ["", "{", "[]", "nul"] {
+        let headers = [("Authorization", format!("Bearer {}", world.token)), ("Content-Type", "application/json".to_owned())];
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let (status, kind, text) = world.http("PUT", "/api/v1/rules", &headers, Some(body.into()));
+        assert_eq!((status, kind.as_str()), (400, "application/problem+json"), "{body:?}: {text}");
+    }
+    assert_eq!((world.get("/rules"), world.get("/settings"), world.get("/schedules")), before);
+}
+
+#[test]
+fn what_does_not_exist_is_404_with_problem_details() {
+    let world = World::start();
+    let paths = ["/users/nobody", "/jobs/none", "/history/none", "/messages/none", "/nothing", "/records/teapot/1"];
+    for path in paths {
+        let (status, answer) = world.call("GET", path, None);
+        assert!(status == 404 || (status == 400 && path.contains("teapot")), "{path}: {status} {answer}");
+        assert_eq!(answer["status"], status, "{path}: {answer}");
+    }
+    assert_eq!(world.call("POST", "/messages/none/replay", None).0, 404);
+    assert_eq!(world.call("POST", "/holds/none/confirm", None).0, 404);
+    assert_eq!(world.call("DELETE", "/messages/none", None).0, 404);
+}
+
+#[test]
+fn put_merges_and_a_users_rules_say_where_each_value_comes_from() {
+    let world = World::start();
+    world.put("/rules", &json!({ "meeting": { "priority": "espo" } }));
+    world.put("/rules", &json!({ "attendees": "none" }));
+    let rules = world.get("/rules");
+    assert_eq!((&rules["meeting"]["priority"], &rules["meeting"]["direction"]), (&json!("espo"), &json!("both")), "{rules}");
+    assert_eq!(rules["attendees"], "none");
+    let path = format!("/users/{}/rules", world.id("anna"));
+    world.put(&path, &json!({ "meeting": { "direction": "espo_to_outlook" } }));
+    let own = world.get(&path);
+    assert_eq!(own["effective"]["meeting"], json!({ "direction": "espo_to_outlook", "priority": "espo" }), "{own}");
+    assert_eq!(own["sources"]["meeting.direction"], "user");
+    assert_eq!(own["sources"]["attendees"], "organisation");
+    world.delete(&path);
+    assert_eq!(world.get(&path)["effective"]["meeting"]["direction"], "both");
+    world.put("/schedules", &json!({ "meeting": "0 3 * * *" }));
+    let schedules = world.get("/schedules");
+    assert_eq!((&schedules["meeting"], &schedules["task"]), (&json!("0 3 * * *"), &json!("0 0 1 1 *")), "{schedules}");
+}
+
+#[test]
+fn secrets_are_never_shown_neither_by_the_api_nor_in_the_log() {
+    let world = Setup::default().admin_account().start();
+    world.pair("Something", json!({}));
+    let mut shown = String::new();
+    for path in ["/settings", "/users", "/subscriptions", "/messages", "/history", "/rules", "/roles", "/schedules"] {
+        shown.push_str(&world.get(path).to_string());
+    }
+    let bound = world.id("anna");
+    shown.push_str(&world.get(&format!("/users/{bound}")).to_string());
+    shown.push_str(&world.product.log());
+    let mut secrets = vec![
+        world.espo.api_key(),
+        world.espo.admin().password,
+        world.graph.client_secret(),
+        world.token.clone(),
+    ];
+    secrets.extend(world.espo.webhooks().iter().filter_map(|hook| hook["secretKey"].as_str().map(str::to_owned)));
+    for secret in secrets {
+        assert!(!shown.contains(&secret), "a secret is shown: {secret}");
+    }
+    assert!(!shown.contains("Bearer ") && !shown.contains("eyJ0eXAi"), "a token is shown");
+    let database = std::fs::read(world.folder().join("espo-outlook.db")).unwrap();
+    let has = |needle: &[u8]| database.windows(needle.len()).any(|window| window == needle);
+    assert!(!has(b"eyJ0eXAiOiJKV1Qi."), "an access token lies open in the database");
+}
+
+#[test]
+fn the_history_lists_field_old_new_direction_and_cause() {
+    let world = World::start();
+    let (id, event) = world.pair("Old title", json!({}));
+    world.espo_update(&id, json!({ "name": "New title" }));
+    world.one_event("anna", "New title");
+    world.settle();
+    world.outlook_update("anna", &event, json!({ "subject": "Newest title" }));
+    world.one_record("Newest title");
+    world.settle();
+    let entries = world.history(&format!("record_id={id}"));
+    let of = |kind: &str, direction: &str| {
+        let entry = entries.iter().find(|entry| entry["type"] == kind && entry["direction"] == direction);
+        entry.unwrap_or_else(|| panic!("no {kind} {direction}: {entries:#?}")).clone()
+    };
+    let title = |entry: &Value| {
+        let changes = entry["changes"].as_array().unwrap();
+        let change = changes.iter().find(|change| change["field"] == "title").unwrap();
+        (change["old"].clone(), change["new"].clone())
+    };
+    assert_eq!(title(&of("create", "to_outlook")).1, "Old title");
+    assert_eq!(title(&of("update", "to_outlook")), (json!("Old title"), json!("New title")));
+    let back = of("update", "to_espo");
+    assert_eq!(title(&back), (json!("New title"), json!("Newest title")));
+    assert_eq!(back["cause"], "notification");
+    assert_eq!(back["user_id"], world.id("anna").as_str());
+    assert_eq!((&back["kind"], &back["revertible"]), (&json!("meeting"), &json!(true)));
+    assert_eq!(world.get(&format!("/history/{}", back["id"].as_str().unwrap()))["id"], back["id"]);
+    assert_eq!(world.history(&format!("record_id={id}&direction=to_espo")).len(), 1);
+    assert_eq!(world.history("kind=task").len(), 0);
+    let page = world.get("/history?limit=1");
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let next = world.get(&format!("/history?limit=1&cursor={cursor}"));
+    assert_ne!(page["items"][0]["id"], next["items"][0]["id"]);
+}
+
+#[test]
+fn a_change_is_reverted_by_its_entry() {
+    let world = World::start();
+    let (id, event) = world.pair("Right", json!({}));
+    world.outlook_update("anna", &event, json!({ "subject": "Wrong" }));
+    world.one_record("Wrong");
+    world.settle();
+    let entry = world.history(&format!("record_id={id}&direction=to_espo"))[0]["id"].as_str().unwrap().to_owned();
+    world.post(&format!("/history/{entry}/revert"), &json!({}));
+    world.eventually("both are as they were", || {
+        world.record(&id)["name"] == "Right" && world.event("anna", &event)["subject"] == "Right"
+    });
+    world.settle();
+    assert!(world.history(&format!("record_id={id}")).iter().any(|entry| entry["cause"] == "revert"));
+}
+
+#[test]
+fn a_records_page_shows_both_ends_and_says_why() {
+    let world = World::start();
+    let (id, event) = world.pair("Explained", json!({}));
+    let page = world.get(&format!("/records/meeting/{id}"));
+    assert_eq!(page["synchronised"], true, "{page}");
+    assert_eq!(page["espo"]["values"]["title"], "Explained");
+    assert_eq!(page["outlook"]["values"]["title"], "Explained");
+    assert!(page["base"]["title"].is_object() && page["decision"]["verdict"].is_string(), "{page}");
+    assert_eq!(page["replicas"].as_array().map(Vec::len), Some(1));
+    assert!(!event.is_empty());
+    assert_eq!(world.get(&format!("/records/MEETING/{id}"))["record_id"], id.as_str(), "kinds are read in any case");
+    let alone = world.espo_create("boris", "Not his", json!({}));
+    world.settle();
+    let page = world.get(&format!("/records/meeting/{alone}"));
+    assert_eq!(page["synchronised"], false, "{page}");
+    assert!(page["decision"]["verdict"].as_str().is_some_and(|why| !why.is_empty()), "{page}");
+}
+
+#[test]
+fn what_was_received_is_listed_and_can_be_replayed() {
+    let world = World::start();
+    let (id, event) = world.pair("Replayed", json!({}));
+    let of_record = |message: &Value| message["target"]["id"] == id.as_str();
+    let done = world.items("/messages?state=done&limit=500");
+    let message = done.iter().find(|message| of_record(message)).unwrap_or_else(|| panic!("{done:#?}"));
+    assert!(message["received"].is_string() && message["source"].is_string(), "{message}");
+    let mark = world.mark();
+    let answer = world.post(&format!("/messages/{}/replay", message["id"].as_str().unwrap()), &json!({}));
+    assert_eq!(answer["replayed"], 1);
+    world.settle();
+    let replayed = world.items("/messages?limit=500").into_iter().find(|one| one["replay_of"] == message["id"]);
+    assert_eq!(replayed.map(|one| one["state"].clone()), Some(json!("done")));
+    world.no_writes_since(mark);
+    assert_eq!(world.event("anna", &event)["subject"], "Replayed");
+    world.delete(&format!("/messages/{}", message["id"].as_str().unwrap()));
+}
+
+#[test]
+fn a_preview_tells_and_writes_nothing() {
+    let world = Setup::default().rules(json!({ "meeting": { "direction": "disabled" } })).start();
+    world.espo_create("anna", "Here", json!({ "usersIds": [world.id("boris")] }));
+    world.outlook_create("anna", "There", json!({}));
+    world.settle();
+    let mark = world.mark();
+    world.put(&format!("/users/{}/rules", world.id("anna")), &json!({ "meeting": { "direction": "both" } }));
+    let job = world.post("/sync", &json!({ "dry_run": true, "kind": "Meeting" }))["job_id"].as_str().unwrap().to_owned();
+    let job = world.eventually_some("the preview", || {
+        let job = world.get(&format!("/jobs/{job}"));
+        (job["state"] == "done" || job["state"] == "failed").then_some(job)
+    });
+    assert_eq!(job["state"], "done", "{job}");
+    let preview = &job["preview"];
+    assert_eq!((&preview["creates"], &preview["invitations"]), (&json!(2), &json!(1)), "{preview}");
+    assert_eq!(preview["users"][world.id("anna")]["creates"], 2, "{preview}");
+    world.no_writes_since(mark);
+}
+
+#[test]
+fn a_first_synchronisation_that_would_invite_waits_for_a_word() {
+    let world = Setup::default().bound(&[]).start();
+    world.espo_create("anna", "With guests", json!({ "usersIds": [world.id("anna"), world.id("boris")] }));
+    world.espo_create("anna", "Alone", json!({}));
+    let wanted = json!({ "enabled": true, "mailbox": mail("anna"), "sync_from": day(-60) });
+    world.put(&format!("/users/{}/binding", world.id("anna")), &wanted);
+    assert_eq!(world.sign_in("anna", "anna").status, 200);
+    let hold = world.eventually_some("a hold", || world.items("/holds").first().cloned());
+    assert_eq!(hold["kind"], "first_sync");
+    assert_eq!(hold["summary"]["preview"]["invitations"], 1, "{hold}");
+    world.settle();
+    assert!(world.person("anna").events().is_empty() && world.mails().is_empty());
+    world.post(&format!("/holds/{}/confirm", hold["id"].as_str().unwrap()), &json!({}));
+    world.one_event("anna", "With guests");
+    world.one_event("anna", "Alone");
+    world.settle();
+    assert_eq!(world.mails(), [("invitation".to_owned(), mail("boris"))]);
+}
+
+#[test]
+fn many_deletions_at_once_are_held_until_confirmed() {
+    let world = World::start();
+    let names: Vec<String> = (0..12).map(|n| format!("Meeting {n}")).collect();
+    let ids: Vec<String> = names.iter().map(|name| world.espo_create("anna", name, json!({}))).collect();
+    for name in &names {
+        world.one_event("anna", name);
+    }
+    world.settle();
+    for id in &ids {
+        world.espo_delete(id);
+    }
+    let hold = world.eventually_some("a hold", || world.items("/holds").first().cloned());
+    assert_eq!(hold["kind"], "mass_deletion");
+    world.settle();
+    assert_eq!(world.person("anna").events().len(), 12, "some were deleted before anybody confirmed");
+    world.post(&format!("/holds/{}/confirm", hold["id"].as_str().unwrap()), &json!({}));
+    world.eventually("they are deleted", || world.person("anna").events().is_empty());
+}
+
+#[test]
+fn the_service_is_small_when_it_is_idle_and_stops_when_asked() {
+    let mut world = World::start();
+    world.pair("Something", json!({}));
+    world.never("a sweep", 1, || false);
+    let resident = world.product.resident();
+    assert!(resident < 60 * 1024, "{resident} KiB are resident");
+    let before = std::time::Instant::now();
+    assert!(world.product.stop(), "it does not stop");
+    assert!(before.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn probes_and_documents_answer_without_a_token() {
+    let world = World::start();
+    for path in ["/healthz", "/readyz", "/metrics", "/api/openapi.json", "/api/docs", "/"] {
+        assert_eq!(world.http("GET", path, &[], None).0, 200, "{path}");
+    }
+    let openapi: Value = serde_json::from_str(&world.http("GET", "/api/openapi.json", &[], None).2).unwrap();
+    for path in ["/api/v1/rules", "/api/v1/users/{id}/binding", "/api/v1/messages/{id}/replay", "/api/v1/records/{kind}/{id}"] {
+        assert!(openapi["paths"].get(path).is_some(), "{path} is not described");
+    }
+    let (_, _, metrics) = world.http("GET", "/metrics", &[], None);
+    for name in ["queue_depth", "dead_letters", "bindings", "subscriptions", "holds", "http_client_requests_total"] {
+        assert!(metrics.contains(&format!("espo_outlook_{name}")), "{name} is not measured:\n{metrics}");
+    }
+}

@@ -1,0 +1,16 @@
+//! What the tests stand on.
+
+mod browser;
+mod product;
+mod sides;
+mod world;
+
+pub use browser::{Browser, Page};
+pub use product::command;
+pub use sides::{at, day, espo, espo_day, graph_day, graph_time, title, writes};
+pub use world::{Setup, World};
+
+/// Addresses of the seeded users.
+pub fn mail(name: &str) -> String {
+    format!("{name}@contoso.example")
+}

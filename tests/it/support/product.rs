@@ -1,0 +1,95 @@
+//! The binary as a child process.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_espo-outlook");
+
+/// One run of `serve` after the other, with the same configuration and folder.
+pub struct Product {
+    child: Option<Child>,
+    pub env: BTreeMap<String, String>,
+    folder: PathBuf,
+}
+
+fn prepared(args: &[&str], env: &BTreeMap<String, String>, folder: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(args).current_dir(folder).stdin(Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ESPO_OUTLOOK_") || name == "RUST_LOG") {
+        command.env_remove(name);
+    }
+    command.env("RUST_LOG", "info").env("NO_COLOR", "1");
+    command.envs(env.iter().map(|(key, value)| (format!("ESPO_OUTLOOK_{key}"), value)));
+    command
+}
+
+/// Runs a command of the binary to its end.
+pub fn command(args: &[&str], env: &BTreeMap<String, String>, folder: &Path) -> Output {
+    prepared(args, env, folder).output().unwrap()
+}
+
+impl Product {
+    pub fn new(folder: &Path, env: BTreeMap<String, String>) -> Self {
+        Self { child: None, env, folder: folder.to_owned() }
+    }
+
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
+        let errors = log.try_clone().unwrap();
+        let mut command = prepared(&["serve"], &self.env, &self.folder);
+        self.child = Some(command.stdout(log).stderr(errors).spawn().unwrap());
+    }
+
+    pub fn command(&self, args: &[&str]) -> Output {
+        command(args, &self.env, &self.folder)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.join("product.log")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read(self.log_path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// SIGKILL.
+    pub fn crash(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, and SIGKILL when it does not end by itself. True when it ended by itself.
+    pub fn stop(&mut self) -> bool {
+        let Some(mut child) = self.child.take() else { return true };
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().ok();
+        let until = Instant::now() + Duration::from_secs(15);
+        while Instant::now() < until {
+            if child.try_wait().ok().flatten().is_some() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        child.kill().ok();
+        child.wait().ok();
+        false
+    }
+
+    /// How it ended, if it has ended by itself.
+    pub fn ended(&mut self) -> Option<String> {
+        self.child.as_mut()?.try_wait().ok().flatten().map(|status| status.to_string())
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident(&self) -> u64 {
+        let id = self.child.as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse().unwrap()
+    }
+}

@@ -18,7 +18,9 @@ use crate::id::Ids;
 pub(super) const ANNA: &str = "anna@contoso.example";
 pub(super) const BORIS: &str = "boris@contoso.example";
 const CARLA: &str = "carla@contoso.example";
-const DORA: &str = "dora@fabrikam.example";
+/// Anna's meeting with Boris and Dora.
+pub(super) const CONTRACT: &str = "Contract with Fabrikam";
+pub(super) const DORA: &str = "dora@fabrikam.example";
 /// Where Microsoft answers a sign-in.
 const CALLBACK: &str = "/oauth/microsoft/callback";
 /// Three kinds with three events each.
@@ -168,7 +170,10 @@ fn calendars(espo: &EspoSim, graph: &GraphSim, [anna, boris]: [&String; 2], day:
         let body = with(body, "cLocation", json!(Some(place).filter(|place| !place.is_empty())));
         espo.write_as(user, "POST", entity, None, &body)
     };
-    meeting("Meeting", "anna", anna, "Contract with Fabrikam", day, 9, "Room 1.02")?;
+    // With people: its first synchronisation would send invitations, which somebody has to confirm.
+    let body = record(CONTRACT, (at(day, 9), at(day, 10)), anna);
+    let body = with(with(body, "usersIds", json!([anna, boris])), "contactsIds", json!([dora]));
+    espo.write_as("anna", "POST", "Meeting", None, &with(body, "cLocation", json!("Room 1.02")))?;
     meeting("Meeting", "anna", anna, "Weekly with the team", later(1), 13, "")?;
     meeting("Call", "anna", anna, "Call Dora about the offer", later(2), 10, "")?;
     meeting("Meeting", "boris", boris, "Warehouse tour", later(1), 8, "Gate 4")?;

@@ -7,7 +7,7 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 use serde_json::{Value, json};
 
 use super::super::pair::{Pair, attributes, until};
-use super::super::world::{at, event, record, refused, text, with};
+use super::super::world::{BORIS, CONTRACT, DORA, at, event, record, refused, text, with};
 use super::{Rows, Seen};
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -34,6 +34,8 @@ pub(super) async fn play(pair: &Pair, rows: &mut Rows) {
     rows.note("two days all-day in Outlook", "from the first to the last day", seen);
     let seen = invite_in_espo(pair).await;
     rows.note("add a participant in EspoCRM", "one invitation, to Dora", seen);
+    let seen = boris_declines(pair).await;
+    rows.note("Boris declines in Outlook", "his answer in EspoCRM, no write back", seen);
     let seen = delete_in_espo(pair).await;
     rows.note("delete it in EspoCRM", "the event is gone, the others stay", seen);
     let seen = delete_in_outlook(pair).await;
@@ -195,9 +197,25 @@ async fn invite_in_espo(pair: &Pair) -> anyhow::Result<Seen> {
     pair.settle().await?;
     let sent: Vec<String> =
         pair.world.graph.mails().iter().skip(mails).map(|mail| format!("{} to {}", mail.kind, mail.to)).collect();
-    let ok = matches!(sent.as_slice(), [one] if one == "invitation to dora@fabrikam.example");
+    let ok = matches!(sent.as_slice(), [one] if *one == format!("invitation to {DORA}"));
     let text = if sent.is_empty() { "no mail".to_owned() } else { sent.join(", ") };
     Ok(Seen::new(ok, text).after(before.until_end_of(&write)))
+}
+
+async fn boris_declines(pair: &Pair) -> anyhow::Result<Seen> {
+    let his = pair.world.graph.person(BORIS);
+    let copies = his.events().into_iter().filter(|event| text(event, "subject") == CONTRACT).collect();
+    let id = text(&only(copies, "copy in Boris's mailbox")?, "id");
+    let before = pair.now();
+    his.respond(&id, "decline").map_err(refused)?;
+    let write = pair.written_to_espo(before).await?;
+    pair.settle().await?;
+    let record = only(pair.records(CONTRACT), "meeting")?;
+    let answer = record.get("usersColumns").and_then(|columns| columns.get(&pair.world.boris));
+    let answer = answer.map(|column| text(column, "status")).unwrap_or_default();
+    let back = pair.world.graph.wire().writes_since(before.outlook).len();
+    let seen = Seen::new(answer == "Declined" && back == 0, format!("{answer}, {back} back"));
+    Ok(seen.after(before.until_end_of(&write)))
 }
 
 async fn delete_in_espo(pair: &Pair) -> anyhow::Result<Seen> {

@@ -60,18 +60,16 @@ async fn killed(pair: &mut Pair) -> anyhow::Result<Seen> {
     let body = record(UNLUCKY, (at(day, 8), at(day, 9)), &pair.world.anna);
     let (created, _) = pair.edit_espo("POST", None, &body).await?;
     let made = until(PATIENCE, async || (!pair.events(UNLUCKY).is_empty()).then_some(())).await;
+    let id = text(&created, "id");
+    let was_linked = is_linked(pair, &id).await?;
     pair.kill()?;
     pair.world.graph.wire().clear();
     made.context("no event was made")?;
+    anyhow::ensure!(!was_linked, "the event was linked before its answer came");
     let before = pair.now();
     pair.restart(Pace::POLLING).await?;
-    let id = text(&created, "id");
-    let shown = format!("/records/meeting/{id}");
-    let is_linked = async || {
-        let record = pair.api.get(&shown).await.ok()?;
-        record.to_string().contains("\"item_id\":\"").then_some(())
-    };
-    until(PATIENCE, is_linked).await.context("the event was not linked after the restart")?;
+    let linked = until(PATIENCE, async || is_linked(pair, &id).await.ok()?.then_some(())).await;
+    linked.context("the event was not linked after the restart")?;
     // The proof of a link: what is changed now arrives in the one event that there is.
     let renamed = format!("{UNLUCKY}, linked");
     pair.edit_espo("PUT", Some(&id), &json!({"name": renamed})).await?;
@@ -82,6 +80,12 @@ async fn killed(pair: &mut Pair) -> anyhow::Result<Seen> {
     let (events, records) = (pair.events(&renamed).len(), pair.records(&renamed).len());
     let text = format!("{events} event, {records} meeting, {again} created again, edits arrive");
     Ok(Seen::new((events, records, stale) == (1, 1, 0), text))
+}
+
+/// True when the service knows the event of a meeting.
+async fn is_linked(pair: &Pair, id: &str) -> anyhow::Result<bool> {
+    let record = pair.api.get(&format!("/records/meeting/{id}")).await?;
+    Ok(record.to_string().contains("\"item_id\":\""))
 }
 
 /// The service polls both systems and finds nothing to do.

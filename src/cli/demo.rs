@@ -21,6 +21,7 @@ use serde_json::json;
 use self::api::Api;
 use self::world::{ANNA, BORIS, Pace, World};
 use super::say;
+use super::serve::terminated;
 use crate::app::{self, App, Role};
 use crate::clock::Clock;
 use crate::config;
@@ -51,13 +52,20 @@ pub struct Args {
 ///
 /// When it cannot run, or a step of the tour did not hold.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    if args.tour {
-        return tour::run(args.port, args.json).await;
+    let script = async {
+        match args.bench {
+            Some(count) => bench::run(count, args.port, args.json).await,
+            None => tour::run(args.port, args.json).await,
+        }
+    };
+    if !args.tour && args.bench.is_none() {
+        return play(&args).await;
     }
-    if let Some(count) = args.bench {
-        return bench::run(count, args.port, args.json).await;
+    tokio::select! {
+        played = script => played,
+        // What was begun is dropped: the service is killed and its folder removed.
+        () = terminated() => anyhow::bail!("stopped before the end"),
     }
-    play(&args).await
 }
 
 async fn play(args: &Args) -> anyhow::Result<()> {
@@ -93,7 +101,7 @@ async fn wait_for_person(world: &World, api: &Api, service: &App, json: bool) ->
     }
     tokio::select! {
         () = service.shutdown().cancelled() => {}
-        ended = tokio::signal::ctrl_c() => ended?,
+        () = terminated() => {}
     }
     Ok(())
 }

@@ -48,7 +48,7 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
 }
 
 /// Resolves at SIGTERM or SIGINT.
-async fn terminated() {
+pub(super) async fn terminated() {
     #[cfg(unix)]
     {
         let mut term = match signal::unix::signal(signal::unix::SignalKind::terminate()) {

@@ -55,10 +55,11 @@ impl Moment {
 
 /// The world with the service in a process of its own.
 pub(super) struct Pair {
+    // Dropped first: the service must be gone before its folder is.
+    service: Service,
     pub world: World,
     pub api: Api,
     address: SocketAddr,
-    service: Service,
 }
 
 impl Pair {
@@ -70,7 +71,7 @@ impl Pair {
         world.expect_service_at(&base);
         let service = Service::start(&world, address, pace)?;
         let api = Api::new(&base, &world.admin_token)?;
-        let pair = Self { world, api, address, service };
+        let pair = Self { service, world, api, address };
         if let Err(error) = pair.world.settle_in(&pair.api).await {
             pair.complain();
             return Err(error);

@@ -67,6 +67,7 @@ impl Preview {
             (Some(Action::CreateRecord { .. }), _) => self.creates += 1,
             (Some(Action::UpdateItem { .. } | Action::UpdateRecord { .. }), _) => self.updates += 1,
             (Some(Action::DeleteItem | Action::DeleteRecord), _) | (None, Verdict::Wait { .. }) => self.deletes += 1,
+            (Some(Action::Respond { .. }), _) => self.updates += 1,
             (None, _) => self.skips += 1,
         }
     }

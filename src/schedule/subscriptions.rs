@@ -150,9 +150,12 @@ fn resource_of(subscription: &Subscription) -> Resource {
 }
 
 async fn make(app: &App, binding: &Binding, resource: &Resource) -> Result<(), WorkError> {
-    let Some(public) = app.config().server.public_url.as_ref() else { return Ok(()) };
+    let base = app.config().base_url();
     let (graph, mailbox) = reach(app, binding).await?;
-    let address = |path: &str| public.join(path).map_err(|_| WorkError::Refused("server.public_url is no base address".to_owned()));
+    let address = |path: &str| {
+        let text = format!("{base}/{path}");
+        url::Url::parse(&text).map_err(|_| WorkError::Refused("server.public_url is no base address".to_owned()))
+    };
     let (notification_url, lifecycle_url) = (address("webhooks/graph")?, address("webhooks/graph/lifecycle")?);
     let client_state = app.ids().secret();
     let now = app.clock().now();

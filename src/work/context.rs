@@ -76,6 +76,12 @@ impl Context {
         mailbox(binding, &self.rules)
     }
 
+    /// The address of the owner's mailbox.
+    #[must_use]
+    pub fn address(&self) -> Option<String> {
+        self.binding.as_ref()?.mailbox.as_deref().map(sync::text::address)
+    }
+
     /// As whom EspoCRM is written: as the owner, where an administrator's account allows it.
     #[must_use]
     pub fn acting(&self) -> espocrm::Acting<'_> {

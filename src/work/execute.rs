@@ -4,11 +4,13 @@
 //! again; a refusal is an outcome, because trying again would change nothing.
 
 use espocrm::{Edit, Fetched, NewRecord};
-use sync::{Action, Field, Item, Kind, Link, Outcome, People, Refusal, Value, Values, Writes};
+use sync::{
+    Action, Answer, Field, Item, Kind, Link, Outcome, People, Person, Record, Refusal, Role, Value, Values, Writes,
+};
 
 use super::context::Context;
 use super::error::WorkError;
-use super::{items, people};
+use super::{copies, items, people};
 
 /// The ends as they were read, in the form in which they are written back.
 pub struct Ends<'a> {
@@ -30,6 +32,7 @@ pub async fn execute(context: &Context, link: &Link, ends: &Ends<'_>, action: &A
         Action::CreateRecord { kind, writes } => create_record(context, link, *kind, writes).await,
         Action::UpdateRecord { writes } => update_record(context, link, ends, writes).await,
         Action::DeleteRecord => delete_record(context, ends).await,
+        Action::Respond { address, answer } => copies::respond(context, link, address, *answer).await,
     };
     outcome.or_else(settle)
 }
@@ -85,7 +88,7 @@ async fn create_record(context: &Context, link: &Link, kind: Kind, writes: &Writ
     let people = participants(context, &values, &People::default(), &link.owner).await?;
     let new = NewRecord { owner: &link.owner, values: &values, people: &people.resolved, marker: Some(&link.id) };
     let fetched = context.espo.client.create(&context.schema, kind, new, context.acting()).await?;
-    Ok(Outcome::Record(Box::new(fetched.record)))
+    Ok(Outcome::Record(Box::new(record_as_seen(context, link.outside, &fetched))))
 }
 
 async fn update_record(context: &Context, link: &Link, ends: &Ends<'_>, writes: &Writes) -> Result<Outcome, WorkError> {
@@ -95,7 +98,7 @@ async fn update_record(context: &Context, link: &Link, ends: &Ends<'_>, writes: 
     let people = participants(context, &values, &known, &link.owner).await?;
     let edit = Edit { current, values: &values, people: &people.resolved, marker: None };
     let updated = context.espo.client.update(&context.schema, edit, context.acting()).await?;
-    Ok(Outcome::Record(Box::new(updated.fetched.record)))
+    Ok(Outcome::Record(Box::new(record_as_seen(context, link.outside, &updated.fetched))))
 }
 
 async fn delete_record(context: &Context, ends: &Ends<'_>) -> Result<Outcome, WorkError> {
@@ -116,21 +119,40 @@ async fn participants(context: &Context, values: &Values, known: &People, owner:
     Ok(lookup)
 }
 
-/// An item as EspoCRM is to see it: the owner is the record's assigned user and no participant; who organises an event
-/// outside is one.
+/// An item as EspoCRM is to see it: the owner is the record's assigned user and no participant. Of an event organised outside,
+/// the organizer is a participant, and the owner one who may have answered.
 #[must_use]
 pub fn seen_by_owner(context: &Context, mut item: Item) -> Item {
-    let owner = context.binding.as_ref().and_then(|binding| binding.mailbox.as_deref()).map(sync::text::address);
-    if let Some(Value::People(people)) = item.values.get_mut(&Field::Participants) {
-        if let sync::Role::Attendee { organizer } = &item.role
-            && !organizer.is_empty()
-        {
-            let person = sync::Person { name: None, answer: sync::Answer::Accepted };
-            people.0.entry(sync::text::address(organizer)).or_insert(person);
+    let Some(Value::People(people)) = item.values.get_mut(&Field::Participants) else { return item };
+    let owner = context.address();
+    match &item.role {
+        Role::Attendee { organizer } if !context.bound.contains(&sync::text::address(organizer)) => {
+            if !organizer.is_empty() {
+                let person = Person { name: None, answer: Answer::Accepted };
+                people.0.entry(sync::text::address(organizer)).or_insert(person);
+            }
+            if let Some(owner) = owner {
+                people.0.entry(owner).or_default().answer = item.own_answer;
+            }
         }
-        if let Some(owner) = owner {
-            people.0.remove(&owner);
+        Role::Attendee { .. } | Role::Organizer => {
+            if let Some(owner) = owner {
+                people.0.remove(&owner);
+            }
         }
     }
     item
+}
+
+/// A record as Outlook is to see it: of an event organised outside, the owner is one who may have answered.
+#[must_use]
+pub fn record_as_seen(context: &Context, outside: bool, fetched: &Fetched) -> Record {
+    let mut record = fetched.record.clone();
+    if let Some(Value::People(people)) = record.values.get_mut(&Field::Participants)
+        && outside
+        && let Some(owner) = context.address()
+    {
+        people.0.insert(owner, Person { name: None, answer: fetched.roster.own_answer() });
+    }
+    record
 }

@@ -20,7 +20,7 @@ pub fn entries(task: &Task<'_>, context: &Context, before: &Link, after: &Link, 
             Outcome::Record(record) => (Some(&record.values), false),
             Outcome::Item(item) => (Some(&item.values), false),
             Outcome::Deleted => (None, true),
-            Outcome::Stale | Outcome::Refused(_) | Outcome::Unsure => return None,
+            Outcome::Stale | Outcome::Refused(_) | Outcome::Unsure | Outcome::Answered => return None,
         };
         let (change_type, changes) = changes(before, &step.action, shown, gone);
         let id = context.app.ids().next();

@@ -1,5 +1,6 @@
 //! One message: from the lease to its end.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -71,6 +72,11 @@ async fn record(app: &App, unit: &Unit, outcome: Result<Report, WorkError>) -> R
             messages::finish(write, unit, now).await?;
             supersede(app, unit, now).await?;
             measure(unit, &report, now);
+            if matches!(report, Report::Wrote(_))
+                && let Some(user) = owner(app, unit).await?
+            {
+                bindings::synced(write, &user, now).await?;
+            }
             count(app, unit, counters(&report)).await
         }
         Err(error) => {
@@ -169,7 +175,9 @@ async fn hold(app: &App, unit: &Unit, reason: &Reason) -> Result<(), WorkError> 
 async fn waiting(app: &App, user: &str, now: DateTime<Utc>) -> Result<u64, WorkError> {
     let links = store::links::of_user_in(app.store().read(), user, &["deleting"]).await?;
     let open = |link: &&sync::Link| matches!(link.state, LinkState::Deleting { since, .. } if now - since < TOGETHER);
-    Ok(links.iter().filter(open).count() as u64)
+    // A deleted series counts once, however many occurrences it had.
+    let unit = |link: &sync::Link| link.occurrence.as_ref().map_or_else(|| link.id.clone(), |(series, _)| series.clone());
+    Ok(links.iter().filter(open).map(unit).collect::<BTreeSet<_>>().len() as u64)
 }
 
 /// The deletions of a user that wait together, and whether an administrator has confirmed them.

@@ -3,6 +3,7 @@
 //! - [`dispatch`] leases due messages from the store and hands each to a task, a bounded number at a time;
 //! - [`handle`] turns one message into calls of [`reconcile`] and decides what becomes of it: done, later, parked, dead;
 //! - [`reconcile`] finds or makes the link, holds its lock, reads both ends afresh, decides, executes, absorbs and stores;
+//! - [`copies`] are those in the mailboxes of other bound users;
 //! - [`execute`] is one step of a plan against one system; [`items`] gives events and To Do tasks the same verbs; [`people`]
 //!   finds out who participants are.
 //!
@@ -10,6 +11,7 @@
 //! marker, or the equal content, of what may have been created is looked up before anything is created again.
 
 pub mod context;
+pub mod copies;
 pub mod dispatch;
 pub mod error;
 pub mod execute;

@@ -15,7 +15,9 @@ use sync::{
 use super::context::Context;
 use super::error::WorkError;
 use super::execute::{Ends, execute};
+use super::execute::record_as_seen;
 use super::items::{self, Place};
+use super::copies;
 use super::locks::Locks;
 use crate::app::App;
 
@@ -152,7 +154,7 @@ impl Task<'_> {
             return Ok(None);
         }
         for item in items::at(context, record.kind, when).await? {
-            let free = item.series != Series::Master && links::by_item(self.app.store().read(), &item.user, &item.id).await?.is_none();
+            let free = item.series != Series::Master && !copies::is_copy(&item) && links::by_item(self.app.store().read(), &item.user, &item.id).await?.is_none();
             let same = fingerprint_of(context, &item.user, record.kind, &item.values) == fingerprint;
             if free && same && context.kind_of(&item) == record.kind && self.is_unclaimed(&item).await? {
                 return Ok(Some(item));
@@ -186,9 +188,12 @@ impl Task<'_> {
             let known = link.replicas.iter().find(|replica| replica.user == user && replica.item_id == id);
             let echo = self.version.is_some() && known.is_some_and(|replica| replica.etag == self.version);
             let read_since = link.state == LinkState::Live && link.item_read.is_some_and(|at| at > self.received);
-            let foreign = known.is_some_and(|replica| replica.role == ReplicaRole::Attendee);
-            if echo || read_since || foreign {
+            let foreign = known.is_some_and(|replica| replica.role != ReplicaRole::Master);
+            if echo || read_since {
                 return Ok(Report::Idle(None));
+            }
+            if foreign {
+                return self.copy(&link.id, user, place).await;
             }
             return self.linked(&link.id, Some(Side::Outlook)).await;
         }
@@ -201,6 +206,9 @@ impl Task<'_> {
         };
         if item.series == Series::Master {
             return self.expand(&context, &context.mailbox()?, &item).await;
+        }
+        if copies::is_copy(&item) {
+            return Ok(Report::Idle(None));
         }
         if let Some(report) = self.known_otherwise(&item).await? {
             return Ok(report);
@@ -277,7 +285,7 @@ impl Task<'_> {
         let mut link = Link::intent(self.app.ids().next(), *kind, item.user.clone(), Side::Espo, fingerprint, now);
         link.replicas = vec![replica(&item, &item.user)];
         link.ical_uid.clone_from(&item.ical_uid);
-        link.outside = item.role != Role::Organizer;
+        link.outside = is_outside(context, &item);
         if let Series::Occurrence { master, original_start } = &item.series {
             link.occurrence = Some((master.clone(), *original_start));
         }
@@ -317,7 +325,7 @@ impl Task<'_> {
         }
     }
 
-    async fn locked(&self, mut link: Link, hinted: Option<Side>) -> Result<Report, WorkError> {
+    pub(super) async fn locked(&self, mut link: Link, hinted: Option<Side>) -> Result<Report, WorkError> {
         if link.is_buried() {
             return Ok(Report::Idle(Some(Reason::Buried)));
         }
@@ -329,11 +337,14 @@ impl Task<'_> {
             let now = context.now();
             let (record, item) = self.read(&context, &mut link, hinted, now).await?;
             let (Some(record), Some(item)) = (record, item) else { return Ok(Report::Idle(None)) };
+            if let Some(owner) = moved(&context, &link, &record) {
+                return self.reassign(&context, link, &item, owner).await;
+            }
             if record == Seen::Unknown || item == Seen::Unknown {
                 let side = if record == Seen::Unknown { Side::Espo } else { Side::Outlook };
                 return Ok(Report::Idle(Some(Reason::CannotSee { side })));
             }
-            let seen_record = map(&record);
+            let seen_record = as_seen(&context, &link, &item, &record);
             let plan = self.decide_at(&context, Some(&link), &seen_record, &item, now).await?;
             let fetched = if let Seen::Present(fetched) = record { Some(fetched) } else { None };
             let was_creating = matches!(link.state, LinkState::Creating { .. });
@@ -350,6 +361,30 @@ impl Task<'_> {
         Err(WorkError::Restless)
     }
 
+    /// The record was given to somebody else: the master copy moves to that mailbox, or goes when there is none.
+    async fn reassign(&self, context: &Context, mut link: Link, item: &Seen<Item>, owner: String) -> Result<Report, WorkError> {
+        let now = context.now();
+        tracing::info!(link.id = link.id, from = link.owner, to = owner, "a record was reassigned");
+        if let Seen::Present(item) = item {
+            items::delete(context, item).await?;
+        }
+        link.replicas.retain(|replica| replica.role == ReplicaRole::Private);
+        self.private_copies(context, &mut link, None).await?;
+        let next = Context::of(self.app, Some(&owner)).await?;
+        if next.owner().is_none_or(|owner| !owner.active) {
+            // Whoever gets it next starts anew.
+            links::delete(self.app.store().write(), &link.id).await?;
+            return Ok(Report::Wrote(vec![Written::Deleted]));
+        }
+        link.owner = owner;
+        link.ical_uid = None;
+        link.answers.clear();
+        link.base.clear();
+        link.state = LinkState::Creating { side: Side::Outlook, since: now };
+        links::save(self.app.store().write(), &link, now).await?;
+        Box::pin(self.locked(link, None)).await
+    }
+
     /// Reads the ends: the hinted one first. None, when nothing has changed there and the other need not be read.
     async fn read(
         &self,
@@ -362,7 +397,7 @@ impl Task<'_> {
         if quick && hinted == Some(Side::Espo) {
             let record = self.read_record(context, link).await?;
             if let Seen::Present(fetched) = &record
-                && is_unchanged(link, Side::Espo, &fetched.record.values)
+                && is_unchanged(link, Side::Espo, &record_as_seen(context, link.outside, fetched).values)
                 && fetched.record.owner.as_deref() == Some(&link.owner)
             {
                 link.record_modified = Some(fetched.record.modified);
@@ -412,7 +447,11 @@ impl Task<'_> {
         match link.replicas.iter().find(|replica| replica.user == link.owner) {
             Some(replica) => {
                 let place = Place { list: replica.list.as_deref(), id: &replica.item_id };
-                items::read(context, place, Some(link)).await
+                let mut seen = items::read(context, place, Some(link)).await?;
+                if let Seen::Present(item) = &mut seen {
+                    copies::with_answers(link, item);
+                }
+                Ok(seen)
             }
             None => items::by_marker(context, link).await,
         }
@@ -465,7 +504,9 @@ impl Task<'_> {
                 }
             }
         }
-        let seen_record = record.as_ref().map_or(gone_or_unknown(&link, Side::Espo), |f| Seen::Present(f.record.clone()));
+        let outside = item.as_ref().map_or(link.outside, |item| is_outside(context, item));
+        let seen = |fetched: &Fetched| Seen::Present(record_as_seen(context, outside, fetched));
+        let seen_record = record.as_ref().map_or(gone_or_unknown(&link, Side::Espo), seen);
         let seen_item = item.map_or(gone_or_unknown(&link, Side::Outlook), Seen::Present);
         let owner = context.owner();
         let view = View {
@@ -482,13 +523,17 @@ impl Task<'_> {
             now,
         };
         let stale = outcomes.contains(&Outcome::Stale);
-        let next = absorb(link.clone(), &view, &plan, &outcomes);
+        let mut next = absorb(link.clone(), &view, &plan, &outcomes);
+        next.outside = outside;
         let entries = super::explain::entries(self, context, &link, &next, &plan, &outcomes);
         let report = report(&plan, &outcomes);
         let finished = failure.is_none() && !stale && !matches!(report, Report::Later(_));
         self.store(&next, entries, finished).await?;
         if let Some(error) = failure {
             return Err(error);
+        }
+        if !stale {
+            self.private_copies(context, &mut next, seen_record.present()).await?;
         }
         if let Some(Outcome::Refused(refusal)) = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Refused(_))) {
             return Err(WorkError::Refused(refusal.sentence.clone()));
@@ -569,12 +614,26 @@ const fn gone_or_unknown<T>(link: &Link, side: Side) -> Seen<T> {
     }
 }
 
-fn map(seen: &Seen<Fetched>) -> Seen<Record> {
-    match seen {
-        Seen::Present(fetched) => Seen::Present(fetched.record.clone()),
+/// The record as the core is to see it beside the item.
+fn as_seen(context: &Context, link: &Link, item: &Seen<Item>, record: &Seen<Fetched>) -> Seen<Record> {
+    let outside = item.present().map_or(link.outside, |item| is_outside(context, item));
+    match record {
+        Seen::Present(fetched) => Seen::Present(record_as_seen(context, outside, fetched)),
         Seen::Gone => Seen::Gone,
         Seen::Unknown => Seen::Unknown,
     }
+}
+
+/// The new owner of a record that was given to somebody else, where the move may be made.
+fn moved(context: &Context, link: &Link, record: &Seen<Fetched>) -> Option<String> {
+    let owner = record.present()?.record.owner.clone()?;
+    let ours = link.state == LinkState::Live && !link.outside && link.occurrence.is_none();
+    (owner != link.owner && ours && context.rules.of(link.kind).direction.allows_to(Side::Outlook)).then_some(owner)
+}
+
+/// True for a copy of an event that nobody bound organises.
+fn is_outside(context: &Context, item: &Item) -> bool {
+    matches!(&item.role, Role::Attendee { organizer } if !context.bound.contains(&sync::text::address(organizer)))
 }
 
 /// Turns the link into the intent of what the plan is going to create.
@@ -618,7 +677,14 @@ pub fn is_unchanged(link: &Link, side: Side, values: &sync::Values) -> bool {
 
 fn replica(item: &Item, owner: &str) -> Replica {
     let role = if item.user == owner { ReplicaRole::Master } else { ReplicaRole::Attendee };
-    Replica { user: item.user.clone(), item_id: item.id.clone(), list: item.list.clone(), role, etag: item.etag.clone() }
+    Replica {
+        user: item.user.clone(),
+        item_id: item.id.clone(),
+        list: item.list.clone(),
+        role,
+        etag: item.etag.clone(),
+        written: None,
+    }
 }
 
 /// The fingerprint of an end in its owner's zone and under the owner's rules.
@@ -647,10 +713,10 @@ fn report(plan: &Plan, outcomes: &[Outcome]) -> Report {
         .steps
         .iter()
         .zip(outcomes)
-        .filter(|(_, outcome)| matches!(outcome, Outcome::Record(_) | Outcome::Item(_) | Outcome::Deleted))
+        .filter(|(_, outcome)| matches!(outcome, Outcome::Record(_) | Outcome::Item(_) | Outcome::Deleted | Outcome::Answered))
         .map(|(step, _)| match step.action {
             Action::CreateItem { .. } | Action::CreateRecord { .. } => Written::Created,
-            Action::UpdateItem { .. } | Action::UpdateRecord { .. } => Written::Updated,
+            Action::UpdateItem { .. } | Action::UpdateRecord { .. } | Action::Respond { .. } => Written::Updated,
             Action::DeleteItem | Action::DeleteRecord => Written::Deleted,
         })
         .collect();

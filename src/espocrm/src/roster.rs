@@ -90,6 +90,13 @@ pub struct Roster {
 }
 
 impl Roster {
+    /// The assigned user's own answer.
+    #[must_use]
+    pub fn own_answer(&self) -> Answer {
+        let own = |member: &&Member| member.entity == Entity::User && self.owner.as_ref() == Some(&member.id);
+        self.members.iter().find(own).map_or(Answer::None, |member| member.answer)
+    }
+
     fn is_owner(&self, member: &Member) -> bool {
         (member.entity == Entity::User && self.owner.as_ref() == Some(&member.id))
             || (member.address.is_some() && member.address == self.owner_address)
@@ -177,7 +184,12 @@ impl Roster {
         let mut met = BTreeSet::new();
         for member in &self.members {
             let stays = match member.address.as_ref() {
-                _ if self.is_owner(member) => Some(None),
+                // The owner is no participant, but may have answered an invitation from outside.
+                address if self.is_owner(member) => {
+                    let person = address.and_then(|own| target.0.get(own));
+                    met.extend(address.filter(|_| person.is_some()).cloned());
+                    Some(person.map(|person| person.answer))
+                }
                 None => Some(None),
                 Some(address) => target.0.get(address).map(|person| {
                     met.insert(address.clone());
@@ -195,7 +207,7 @@ impl Roster {
             }
         }
         if let Some(owner) = &self.owner {
-            wanted.entry(Entity::User).or_default().insert(owner.clone(), None);
+            wanted.entry(Entity::User).or_default().entry(owner.clone()).or_insert(None);
         }
         wanted
     }

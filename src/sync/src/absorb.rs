@@ -22,6 +22,8 @@ pub enum Outcome {
     Item(Box<Item>),
     /// The end was deleted, or was gone already.
     Deleted,
+    /// The answer was sent from the participant's own mailbox.
+    Answered,
     /// The end has changed since it was seen (412, 409): look and decide again.
     Stale,
     /// The other system refused for good.
@@ -112,6 +114,17 @@ fn apply(link: &mut Link, action: &Action, outcome: &Outcome, now: DateTime<Utc>
             }
             swing(link, action, writes, now);
         }
+        (Action::Respond { address, answer }, Outcome::Answered) => {
+            if let Some(Agreed { espo: Value::People(espo), outlook: Value::People(outlook) }) =
+                link.base.get_mut(&Field::Participants)
+            {
+                for people in [espo, outlook] {
+                    if let Some(person) = people.0.get_mut(address) {
+                        person.answer = *answer;
+                    }
+                }
+            }
+        }
         (Action::DeleteItem | Action::DeleteRecord, Outcome::Deleted) => {
             link.state = LinkState::Tombstone { since: now }
         }
@@ -137,7 +150,7 @@ fn note_item(link: &mut Link, item: &Item) {
         None => {
             let role = if link.owner == item.user { ReplicaRole::Master } else { ReplicaRole::Attendee };
             let (user, item_id) = (item.user.clone(), item.id.clone());
-            link.replicas.push(Replica { user, item_id, list: item.list.clone(), role, etag: item.etag.clone() });
+            link.replicas.push(Replica { user, item_id, list: item.list.clone(), role, etag: item.etag.clone(), written: None });
         }
     }
 }

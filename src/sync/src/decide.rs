@@ -10,7 +10,7 @@ use chrono_tz::Tz;
 
 use crate::merge::Terms;
 use crate::{
-    Action, Attendees, Base, Cancelled, Direction, Field, Item, Link, LinkState, NotHeld, Plan, Priority,
+    Action, Answer, Attendees, Base, Cancelled, Direction, Field, Item, Link, LinkState, NotHeld, Plan, Priority,
     PrivateEvents, Projection, Reason, Record, Role, Rules, Seen, Series, Side, Status, Step, Value, Values, Verdict,
     Write, Writes, merge_field, project, text,
 };
@@ -269,7 +269,12 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
             plan.notes.push(Reason::Frozen { field: field.clone() });
             continue;
         }
-        plan.notes.append(&mut merged.notes);
+        for note in std::mem::take(&mut merged.notes) {
+            match respond(view, rules.direction, espo, &note) {
+                Some(step) => plan.steps.push(step),
+                None => plan.notes.push(note),
+            }
+        }
         if let Some(agreed) = merged.rebase.take() {
             plan.agreed.insert(field.clone(), agreed);
         }
@@ -289,6 +294,17 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
     }
     push_updates(&mut plan, to_espo, to_outlook);
     plan
+}
+
+/// An answer that can be sent, because the participant's mailbox is bound.
+fn respond(view: &View<'_>, direction: Direction, espo: &Value, note: &Reason) -> Option<Step> {
+    let Reason::AnswerNeedsOwnMailbox { address } = note else { return None };
+    let answer = espo.as_people()?.0.get(address)?.answer;
+    if answer == Answer::None || !view.bound.contains(address) || !direction.allows_to(Side::Outlook) {
+        return None;
+    }
+    let action = Action::Respond { address: address.clone(), answer };
+    Some(Step { action, reason: Reason::Answered { address: address.clone() } })
 }
 
 fn push_updates(plan: &mut Plan, to_espo: Writes, to_outlook: Writes) {

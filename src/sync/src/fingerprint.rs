@@ -15,6 +15,13 @@ pub fn fingerprint(owner: &str, kind: Kind, title: &str, when: Option<&When>, pr
     format!("{:016x}{:016x}", fnv(whole.bytes(), 0), fnv(whole.bytes().rev(), 1))
 }
 
+/// A short text that differs when the values differ: it tells whether a copy that is only ever written is up to date.
+#[must_use]
+pub fn digest(values: &crate::Values) -> String {
+    let whole = format!("{values:?}");
+    format!("{:016x}{:016x}", fnv(whole.bytes(), 0), fnv(whole.bytes().rev(), 1))
+}
+
 /// FNV-1a: stable across builds, which the standard library's hasher does not promise, and no secret depends on it.
 fn fnv(bytes: impl Iterator<Item = u8>, seed: u64) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

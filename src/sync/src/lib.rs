@@ -31,7 +31,7 @@ mod value;
 pub use absorb::{Outcome, Refusal, absorb};
 pub use change::{Cause, Change, Target};
 pub use decide::{Deletions, Owner, View, decide};
-pub use fingerprint::fingerprint;
+pub use fingerprint::{digest, fingerprint};
 pub use kind::{Field, Kind, Side, UnknownKind};
 pub use link::{Agreed, Base, Link, LinkState, Replica, ReplicaRole, Swing};
 pub use merge::{Merged, agree, merge_field};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Field, Kind, Side, Value};
+use crate::{Answer, Field, Kind, Side, Value};
 
 /// Where a link stands. Transitions are made by [`crate::absorb`] and by [`Link`]'s methods alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +96,9 @@ pub struct Replica {
     pub role: ReplicaRole,
     /// The etag last seen or written: a notification that names it is an echo.
     pub etag: Option<String>,
+    /// A private copy: what was written last, by [`crate::digest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<String>,
 }
 
 /// A write to a field, remembered for an hour to notice that two parties fight over it.
@@ -130,6 +133,9 @@ pub struct Link {
     pub occurrence: Option<(String, Option<DateTime<Utc>>)>,
     /// True when the event is organised outside: content comes from Outlook only.
     pub outside: bool,
+    /// Answers seen on attendees' own copies, by address. A copy that its owner deleted is a `Declined`.
+    #[serde(default)]
+    pub answers: BTreeMap<String, Answer>,
     /// The last agreed values.
     pub base: Base,
     /// Equal for two unlinked ends that should be matched; see [`crate::fingerprint`].
@@ -169,6 +175,7 @@ impl Link {
             ical_uid: None,
             occurrence: None,
             outside: false,
+            answers: BTreeMap::new(),
             base: Base::new(),
             fingerprint,
             record_modified: None,

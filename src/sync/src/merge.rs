@@ -142,7 +142,7 @@ fn merge_people(base: Option<&Agreed>, espo: &People, outlook: &People, terms: &
     if !for_outlook.same_addresses(outlook) {
         merged.to_outlook = Some(Value::People(for_outlook));
     }
-    let unsent = |note: &Reason| matches!(note, Reason::AnswerNeedsOwnMailbox { .. });
+    let unsent = |note: &Reason| matches!(note, Reason::AnswerNeedsOwnMailbox { .. } | Reason::AnswerKept { .. });
     if merged.to_espo.is_none() && merged.to_outlook.is_none() && merged.notes.iter().all(unsent) {
         let agreed =
             Agreed { espo: Value::People(as_answered(espo, outlook)), outlook: Value::People(outlook.clone()) };
@@ -230,6 +230,10 @@ impl One<'_> {
         let from_outlook = match (espo_changed, outlook_changed) {
             (false, false) => return keep,
             (true, false) => false,
+            (false, true) if outlook.answer == Answer::None => {
+                merged.notes.push(Reason::AnswerKept { address: address.to_owned() });
+                return keep;
+            }
             (false, true) => true,
             // "No answer yet" never takes back an answer that somebody gave.
             (true, true) if outlook.answer == Answer::None => false,

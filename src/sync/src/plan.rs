@@ -6,7 +6,7 @@ use std::fmt;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Base, Field, Kind, Priority, Side, Value};
+use crate::{Answer, Base, Field, Kind, Priority, Side, Value};
 
 /// What was decided about a pair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +103,13 @@ pub enum Action {
     },
     /// Delete the record.
     DeleteRecord,
+    /// Answer the invitation from a bound participant's own mailbox.
+    Respond {
+        /// Whose.
+        address: String,
+        /// What.
+        answer: Answer,
+    },
 }
 
 impl Action {
@@ -110,7 +117,7 @@ impl Action {
     #[must_use]
     pub const fn side(&self) -> Side {
         match self {
-            Self::CreateItem { .. } | Self::UpdateItem { .. } | Self::DeleteItem => Side::Outlook,
+            Self::CreateItem { .. } | Self::UpdateItem { .. } | Self::DeleteItem | Self::Respond { .. } => Side::Outlook,
             Self::CreateRecord { .. } | Self::UpdateRecord { .. } | Self::DeleteRecord => Side::Espo,
         }
     }
@@ -123,7 +130,7 @@ impl Action {
             | Self::UpdateItem { writes }
             | Self::CreateRecord { writes, .. }
             | Self::UpdateRecord { writes } => Some(writes),
-            Self::DeleteItem | Self::DeleteRecord => None,
+            Self::DeleteItem | Self::DeleteRecord | Self::Respond { .. } => None,
         }
     }
 }
@@ -251,6 +258,16 @@ pub enum Reason {
         /// Whose answer.
         address: String,
     },
+    /// An answer was given in EspoCRM by somebody whose mailbox is bound.
+    Answered {
+        /// Whose answer.
+        address: String,
+    },
+    /// "No answer yet" does not take back an answer.
+    AnswerKept {
+        /// Whose answer.
+        address: String,
+    },
     /// Attendees are not written: by rule, or because the event is over.
     AttendeesLeftOut {
         /// True when it is over.
@@ -339,6 +356,10 @@ impl fmt::Display for Reason {
             Self::CannotSee { side } => write!(f, "{} could not be read; the pair is left as it is.", side_name(*side)),
             Self::AnswerNeedsOwnMailbox { address } => {
                 write!(f, "The answer of {address} can only be given from that mailbox, which is not bound.")
+            }
+            Self::Answered { address } => write!(f, "{address} answered in EspoCRM: the answer is sent to the organizer."),
+            Self::AnswerKept { address } => {
+                write!(f, "The answer of {address} in EspoCRM is kept: Outlook has none yet, and none takes nothing back.")
             }
             Self::AttendeesLeftOut { past: true } => {
                 f.write_str("The event is over: no attendees are written, nobody gets mail.")

@@ -222,6 +222,7 @@ impl World {
                 self.record = None;
                 Outcome::Deleted
             }
+            Action::Respond { .. } => unreachable!("only the owner is bound in this world"),
         }
     }
 
@@ -316,7 +317,7 @@ pub fn names(reason: &Reason, field: &Field) -> bool {
     match reason {
         Reason::DirectionOff { field: Some(named), .. } | Reason::Conflict { field: named, .. } => named == field,
         Reason::Frozen { field: named } | Reason::CannotRead { field: named, .. } => named == field,
-        Reason::AnswerNeedsOwnMailbox { .. } | Reason::AttendeesLeftOut { .. } => *field == Field::Participants,
+        Reason::AnswerNeedsOwnMailbox { .. } | Reason::AnswerKept { .. } | Reason::AttendeesLeftOut { .. } => *field == Field::Participants,
         Reason::EndsBeforeItStarts => *field == Field::Time,
         Reason::Cancelled => *field == Field::Status,
         _ => false,

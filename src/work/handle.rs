@@ -70,7 +70,9 @@ async fn record(app: &App, unit: &Unit, outcome: Result<Report, WorkError>) -> R
                 hold(app, unit, reason).await?;
             }
             messages::finish(write, unit, now).await?;
-            supersede(app, unit, now).await?;
+            if report != Report::Old {
+                supersede(app, unit, now).await?;
+            }
             measure(unit, &report, now);
             if matches!(report, Report::Wrote(_))
                 && let Some(user) = owner(app, unit).await?

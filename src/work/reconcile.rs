@@ -29,6 +29,8 @@ const ROUNDS: usize = 4;
 pub enum Report {
     /// Both ends are as they should be, or were left alone for a reason.
     Idle(Option<Reason>),
+    /// The hint is older than the last look, or tells of our own write: nothing was looked at.
+    Old,
     /// Something was written: what, per step.
     Wrote(Vec<Written>),
     /// A deletion waits for its grace.
@@ -76,7 +78,7 @@ impl Task<'_> {
         if let Some(link) = links::by_record(read, kind, id).await? {
             // A deletion waits for its grace: its hint is older than the look that found it.
             if link.state == LinkState::Live && link.record_read.is_some_and(|at| at > self.received) {
-                return Ok(Report::Idle(None));
+                return Ok(Report::Old);
             }
             return self.linked(&link.id, Some(Side::Espo)).await;
         }
@@ -186,11 +188,12 @@ impl Task<'_> {
         let (read, id) = (self.app.store().read(), place.id);
         if let Some(link) = links::by_item(read, user, id).await? {
             let known = link.replicas.iter().find(|replica| replica.user == user && replica.item_id == id);
-            let echo = self.version.is_some() && known.is_some_and(|replica| replica.etag == self.version);
-            let read_since = link.state == LinkState::Live && link.item_read.is_some_and(|at| at > self.received);
+            let is_live = link.state == LinkState::Live;
+            let echo = is_live && self.version.is_some() && known.is_some_and(|replica| replica.etag == self.version);
+            let read_since = is_live && link.item_read.is_some_and(|at| at > self.received);
             let foreign = known.is_some_and(|replica| replica.role != ReplicaRole::Master);
             if echo || read_since {
-                return Ok(Report::Idle(None));
+                return Ok(Report::Old);
             }
             if foreign {
                 return self.copy(&link.id, user, place).await;
@@ -523,11 +526,15 @@ impl Task<'_> {
             now,
         };
         let stale = outcomes.contains(&Outcome::Stale);
+        let refused = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_)));
         let mut next = absorb(link.clone(), &view, &plan, &outcomes);
         next.outside = outside;
+        if failure.is_some() || refused {
+            forget_version(&mut next, seen_item.present());
+        }
         let entries = super::explain::entries(self, context, &link, &next, &plan, &outcomes);
         let report = report(&plan, &outcomes);
-        let finished = failure.is_none() && !stale && !matches!(report, Report::Later(_));
+        let finished = failure.is_none() && !stale && !refused && !matches!(report, Report::Later(_));
         self.store(&next, entries, finished).await?;
         if let Some(error) = failure {
             return Err(error);
@@ -602,6 +609,13 @@ impl Task<'_> {
 enum Round {
     Done(Report),
     Again(Link),
+}
+
+/// What was seen of an item has not been dealt with: a hint at that version is no echo when it is tried again.
+fn forget_version(link: &mut Link, item: Option<&Item>) {
+    for replica in link.replicas.iter_mut().filter(|replica| item.is_some_and(|item| item.id == replica.item_id)) {
+        replica.etag = None;
+    }
 }
 
 /// What the link says of an end that was not there: gone where it was known, else not looked at.

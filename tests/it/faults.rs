@@ -176,6 +176,50 @@ fn a_failed_or_unanswered_creation_in_espocrm_makes_no_twin_with_the_marker_fiel
 }
 
 #[test]
+fn a_failed_or_unanswered_update_of_espocrm_is_made_once_the_more() {
+    let world = World::start();
+    let (id, event) = world.pair("Name", json!({}));
+    let faults = [
+        Fault::status("PUT", "/Meeting/", 500),
+        Fault::status("PUT", "/Meeting/", 503),
+        Fault::status("PUT", "/Meeting/", 429).header("Retry-After", "1"),
+        Fault::drop_before("PUT", "/Meeting/"),
+        Fault::drop_after("PUT", "/Meeting/"),
+    ];
+    for (n, fault) in faults.into_iter().enumerate() {
+        world.espo.wire().push(fault.clone());
+        world.outlook_update("anna", &event, json!({ "subject": format!("Name {n}") }));
+        world.eventually(&format!("it is written after {fault:?}"), || title(&world.record(&id)) == format!("Name {n}"));
+        world.settle();
+        assert_eq!(world.espo.wire().pending_faults(), Some(0), "the fault did not strike");
+    }
+    let puts = world.espo.wire().since(0).into_iter().filter(|row| row.method == "PUT" && row.path.contains(&id));
+    assert_eq!(puts.filter(|row| row.status == 200 || row.status == -200).count(), 5);
+}
+
+#[test]
+fn a_failed_or_unanswered_deletion_is_carried_out_in_the_end() {
+    let world = World::start();
+    let faults = [("DELETE", 500), ("DELETE", 503), ("DELETE", 0)];
+    for (n, (method, status)) in faults.into_iter().enumerate() {
+        let name = format!("Going {n}");
+        let (id, event) = world.pair(&name, json!({}));
+        let fault = |path: &str| if status == 0 { Fault::drop_after(method, path) } else { Fault::status(method, path, status) };
+        if n % 2 == 0 {
+            world.espo.wire().push(fault("/Meeting/"));
+            world.person("anna").delete_event(&event).unwrap();
+        } else {
+            world.graph.wire().push(fault("/events/"));
+            world.espo_delete(&id);
+        }
+        world.eventually("both are gone", || world.records(&name).is_empty() && world.events("anna", &name).is_empty());
+        world.settle();
+        assert_eq!((world.espo.wire().pending_faults(), world.graph.wire().pending_faults()), (Some(0), Some(0)));
+    }
+    assert!(world.dead().is_empty(), "{:?}", world.dead());
+}
+
+#[test]
 fn an_unanswered_creation_of_a_lead_makes_no_second_lead() {
     let world = World::start();
     world.espo.wire().push(Fault::drop_after("POST", "/Lead"));

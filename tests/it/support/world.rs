@@ -182,6 +182,8 @@ impl World {
         let (espo_url, graph_url) = runtime.block_on(async {
             let urls = (espo.start(0).await.unwrap(), graph.start(0).await.unwrap());
             espo.start_webhook_job(Duration::from_millis(100));
+            // Ten minutes in EspoCRM: too long to wait for.
+            espo.set_webhook_retry(chrono::Duration::milliseconds(500));
             urls
         });
         let folder = tempfile::tempdir().unwrap();

@@ -215,12 +215,12 @@ fn all(view: &View<'_>, kind: crate::Kind, values: &Values, target: Side) -> Wri
     values.iter().filter(|(field, _)| view.rules.reminders || **field != Field::Reminder).map(write).collect()
 }
 
-fn projection(view: &View<'_>) -> Projection {
+pub(crate) fn projection(view: &View<'_>) -> Projection {
     Projection::new(view.owner.map_or(Tz::UTC, |owner| owner.zone), view.rules)
 }
 
 /// The values of an item as this user lets them be seen: of a busy block, the times only.
-fn masked(view: &View<'_>, item: &Item) -> Values {
+pub(crate) fn masked(view: &View<'_>, item: &Item) -> Values {
     if !busy(view, item) {
         return item.values.clone();
     }
@@ -244,7 +244,7 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
     if let Some(plan) = cancelled(view, record, item) {
         return plan;
     }
-    let outside = matches!(&item.role, Role::Attendee { organizer } if !view.bound.contains(&text::address(organizer)));
+    let outside = is_outside(view, item);
     let rules = view.rules.of(kind);
     let newest = if item.modified > record.modified { Side::Outlook } else { Side::Espo };
     let projection = projection(view);
@@ -331,7 +331,7 @@ fn unreadable(plan: &mut Plan, base: &Base, field: &Field, record: &Record) {
 }
 
 /// An event of an outside organizer takes nothing from us.
-const fn one_way(direction: Direction) -> Direction {
+pub(crate) const fn one_way(direction: Direction) -> Direction {
     match direction {
         Direction::Both | Direction::OutlookToEspo => Direction::OutlookToEspo,
         Direction::EspoToOutlook | Direction::Disabled => Direction::Disabled,
@@ -346,7 +346,22 @@ fn restrain(view: &View<'_>, record: &Record, item: &Item, field: &Field, merged
         }
         return;
     }
-    let refusal = match field {
+    let refusal = barred(view, record, item, field);
+    if let Some(reason) = refusal {
+        merged.to_outlook = None;
+        merged.lost = None;
+        merged.notes.push(reason);
+    }
+}
+
+/// True for a copy of an event that nobody bound organises.
+pub(crate) fn is_outside(view: &View<'_>, item: &Item) -> bool {
+    matches!(&item.role, Role::Attendee { organizer } if !view.bound.contains(&text::address(organizer)))
+}
+
+/// Why an item does not bear a write to a field.
+pub(crate) fn barred(view: &View<'_>, record: &Record, item: &Item, field: &Field) -> Option<Reason> {
+    match field {
         Field::Participants => attendees_left_out(view, record),
         // isCancelled is read-only: cancelling is a deletion, decided before, and nothing uncancels.
         Field::Status if item.kind.is_event() => Some(Reason::Cancelled),
@@ -355,11 +370,6 @@ fn restrain(view: &View<'_>, record: &Record, item: &Item, field: &Field, merged
             Some(Reason::BusyBlock { field: field.clone() })
         }
         _ => None,
-    };
-    if let Some(reason) = refusal {
-        merged.to_outlook = None;
-        merged.lost = None;
-        merged.notes.push(reason);
     }
 }
 

@@ -22,6 +22,7 @@ mod link;
 mod merge;
 mod plan;
 mod project;
+mod revert;
 mod rules;
 mod snapshot;
 pub mod text;
@@ -37,6 +38,7 @@ pub use link::{Agreed, Base, Link, LinkState, Replica, ReplicaRole, Swing};
 pub use merge::{Merged, agree, merge_field};
 pub use plan::{Action, Plan, Reason, Step, Verdict, Write, Writes};
 pub use project::{Projection, project};
+pub use revert::{Obstacle, Undo, revert_create, revert_update, revived};
 pub use rules::{
     Attendees, Cancelled, CreateParticipantAs, Direction, KindPatch, KindRules, NewEvents, NotHeld, Priority,
     PrivateEvents, Rules, RulesPatch,

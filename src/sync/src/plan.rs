@@ -280,6 +280,8 @@ pub enum Reason {
     },
     /// A write was refused.
     Refused {
+    /// Somebody takes a change back.
+    Reverted,
         /// What the other system said, and what to do.
         sentence: String,
     },
@@ -370,3 +372,4 @@ impl fmt::Display for Reason {
         }
     }
 }
+            Self::Reverted => f.write_str("A change is taken back."),

@@ -125,6 +125,11 @@ impl SimIds {
         uuid::Builder::from_random_bytes(raw).into_uuid().to_string()
     }
 
+    /// The same sequence from here on, drawn independently.
+    pub(crate) fn fork(&self) -> Self {
+        Self::new(*lock(&self.0))
+    }
+
     /// A number in `0..n`; 0 when `n` is 0.
     pub fn below(&self, n: u64) -> u64 {
         self.next().checked_rem(n).unwrap_or(0)
@@ -144,6 +149,10 @@ pub enum FaultMode {
     Latency,
     /// Done at once, but the answer comes only after [`Fault::delay`].
     LateAnswer,
+    /// Stands still before anything is done, until [`Wire::release`].
+    HeldBefore,
+    /// Done at once, but the answer waits for [`Wire::release`].
+    HeldAfter,
 }
 
 /// One injected fault. Faults are taken in order; the first that matches a request is used up by it.
@@ -194,6 +203,14 @@ impl Fault {
 
     pub fn late_answer(method: &str, path_contains: &str, delay: Duration) -> Self {
         Self::new(method, path_contains, FaultMode::LateAnswer).delay(delay)
+    }
+
+    pub fn held_before(method: &str, path_contains: &str) -> Self {
+        Self::new(method, path_contains, FaultMode::HeldBefore)
+    }
+
+    pub fn held_after(method: &str, path_contains: &str) -> Self {
+        Self::new(method, path_contains, FaultMode::HeldAfter)
     }
 
     pub fn times(mut self, times: i64) -> Self {
@@ -277,6 +294,14 @@ struct WireState {
 pub struct Wire {
     clock: SimClock,
     state: Arc<Mutex<WireState>>,
+    hold: Arc<Hold>,
+}
+
+/// Requests that stand still.
+#[derive(Default)]
+struct Hold {
+    begun: tokio::sync::Notify,
+    released: tokio::sync::Notify,
 }
 
 struct Admitted {
@@ -295,7 +320,34 @@ enum Outcome {
 impl Wire {
     pub fn new(clock: SimClock) -> Self {
         let state = WireState { faults: Vec::new(), down: false, latency: Duration::ZERO, log: Vec::new(), running: 0 };
-        Self { clock, state: Arc::new(Mutex::new(state)) }
+        Self { clock, state: Arc::new(Mutex::new(state)), hold: Arc::default() }
+    }
+
+    /// Returns once a request stands still at a fault of [`FaultMode::HeldBefore`] or [`FaultMode::HeldAfter`].
+    pub async fn held(&self) {
+        self.hold.begun.notified().await;
+    }
+
+    /// Lets the requests go on that stand still.
+    pub fn release(&self) {
+        self.hold.released.notify_waiters();
+    }
+
+    async fn stand_still(&self) {
+        // Waiting begins before it is told of, or a release in between would be missed.
+        let released = self.hold.released.notified();
+        tokio::pin!(released);
+        released.as_mut().enable();
+        self.hold.begun.notify_one();
+        released.await;
+    }
+
+    /// Forgets everything: faults, switches and the log, whoever still waits for an answer.
+    pub fn reset(&self) {
+        self.clear();
+        let mut state = lock(&self.state);
+        state.log.clear();
+        state.running = 0;
     }
 
     pub fn push(&self, fault: Fault) {
@@ -414,6 +466,9 @@ impl Wire {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
+        if mode == Some(FaultMode::HeldBefore) {
+            self.stand_still().await;
+        }
         if admitted.down || mode == Some(FaultMode::DropBefore) {
             self.close(admitted.row, -1, None, started.elapsed());
             return Outcome::Drop;
@@ -431,6 +486,9 @@ impl Wire {
             return Outcome::Drop;
         }
         self.close(admitted.row, status, Some(&answer), started.elapsed());
+        if mode == Some(FaultMode::HeldAfter) {
+            self.stand_still().await;
+        }
         if !after.is_zero() {
             tokio::time::sleep(after).await;
         }

@@ -19,6 +19,7 @@ mod refusal;
 mod reminders;
 mod routes;
 mod seed;
+mod snapshot;
 mod state;
 mod time;
 mod validate;
@@ -30,6 +31,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use refusal::Refusal;
+pub use snapshot::Snapshot;
 pub use state::Reminder;
 pub use webhooks::{Delivery, php_json, signatures};
 

@@ -138,6 +138,7 @@ pub(super) struct Settings {
     pub retry_after: chrono::Duration,
 }
 
+#[derive(Clone)]
 pub(super) struct State {
     pub clock: SimClock,
     pub ids: SimIds,

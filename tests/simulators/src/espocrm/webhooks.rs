@@ -33,6 +33,13 @@ pub(super) struct Event {
     payload: Value,
 }
 
+impl Event {
+    /// Entity and id of the record.
+    pub fn subject(self) -> (String, String) {
+        (self.entity, self.id)
+    }
+}
+
 /// An event on its way to one webhook.
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {

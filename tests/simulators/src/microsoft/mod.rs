@@ -21,6 +21,7 @@ pub mod person;
 pub mod recurrence;
 pub mod request;
 pub mod routes;
+pub mod snapshot;
 pub mod state;
 pub mod subscriptions;
 pub mod times;
@@ -39,6 +40,7 @@ use serde_json::{Value, json};
 pub use self::delivery::{Delivery, Mode};
 pub use self::error::Refusal;
 pub use self::person::Person;
+pub use self::snapshot::Snapshot;
 pub use self::state::{Early, Mail};
 
 use self::delivery::envelope;

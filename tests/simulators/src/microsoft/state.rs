@@ -309,6 +309,7 @@ pub struct Settings {
 }
 
 /// Everything behind one lock.
+#[derive(Clone)]
 pub struct State {
     pub clock: SimClock,
     pub ids: SimIds,

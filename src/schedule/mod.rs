@@ -55,20 +55,31 @@ async fn attend(app: App) {
     if let Err(error) = crate::app::provision::webhooks(&app, false).await {
         tracing::warn!(%error, "the webhooks in EspoCRM could not be looked at");
     }
-    let mut first = first::Known::default();
-    let mut holds = holds::Known::default();
-    let mut jobs = jobs::Known::default();
+    let mut known = Known::default();
     while !app.shutdown().is_cancelled() {
-        report("subscriptions", subscriptions::tick(&app).await);
-        report("first", first::tick(&app, &mut first).await);
-        report("holds", holds::tick(&app, &mut holds).await);
-        report("jobs", jobs::tick(&app, &mut jobs).await);
+        once(&app, &mut known).await;
         tokio::select! {
             () = app.shutdown().cancelled() => {}
             () = app.schedule_wake().notified() => {}
             () = tokio::time::sleep(ATTEND) => {}
         }
     }
+}
+
+/// What this process has taken up.
+#[derive(Debug, Default)]
+pub struct Known {
+    first: first::Known,
+    holds: holds::Known,
+    jobs: jobs::Known,
+}
+
+/// One look at what is to be done.
+pub async fn once(app: &App, known: &mut Known) {
+    report("subscriptions", subscriptions::tick(app).await);
+    report("first", first::tick(app, &mut known.first).await);
+    report("holds", holds::tick(app, &mut known.holds).await);
+    report("jobs", jobs::tick(app, &mut known.jobs).await);
 }
 
 fn report(task: &'static str, outcome: Result<(), WorkError>) {

@@ -23,21 +23,27 @@ const OVERLAP: TimeDelta = TimeDelta::seconds(5);
 const PAGE: u32 = 200;
 
 /// What the last polls have hinted at: id and `modifiedAt`.
-type Hinted = HashMap<(Kind, String), DateTime<Utc>>;
+#[derive(Debug, Default)]
+pub struct Hinted(HashMap<(Kind, String), DateTime<Utc>>);
 
 pub(super) async fn run(app: App) {
-    let mut hinted = Hinted::new();
+    let mut hinted = Hinted::default();
     loop {
-        if let Err(error) = espo(&app, &mut hinted).await {
-            tracing::warn!(error = error.sentence(), "EspoCRM could not be polled");
-        }
-        if let Err(error) = outlook(&app).await {
-            tracing::warn!(error = error.sentence(), "mailboxes could not be polled");
-        }
+        once(&app, &mut hinted).await;
         tokio::select! {
             () = app.shutdown().cancelled() => return,
             () = tokio::time::sleep(app.config().sync.poll_interval) => {}
         }
+    }
+}
+
+/// One poll of both sides.
+pub async fn once(app: &App, hinted: &mut Hinted) {
+    if let Err(error) = espo(app, hinted).await {
+        tracing::warn!(error = error.sentence(), "EspoCRM could not be polled");
+    }
+    if let Err(error) = outlook(app).await {
+        tracing::warn!(error = error.sentence(), "mailboxes could not be polled");
     }
 }
 
@@ -67,7 +73,7 @@ async fn espo(app: &App, hinted: &mut Hinted) -> Result<(), WorkError> {
                 _ => break,
             }
         }
-        hinted.retain(|(known, _), at| *known != kind || *at >= newest - OVERLAP * 2);
+        hinted.0.retain(|(known, _), at| *known != kind || *at >= newest - OVERLAP * 2);
         if newest > last || last == newest {
             cursors::put(app.store().write(), &name, &newest.to_rfc3339(), app.clock().now()).await?;
         }
@@ -97,11 +103,11 @@ async fn look(app: &App, kind: Kind, brief: Brief, hinted: &mut Hinted) -> Resul
                 Some(owner) => bindings::by_user(app.store().read(), owner).await?.is_some_and(|binding| binding.enabled),
                 None => false,
             };
-            bound && hinted.get(&key) != Some(&brief.modified)
+            bound && hinted.0.get(&key) != Some(&brief.modified)
         }
     };
     if wanted {
-        hinted.insert(key, brief.modified);
+        hinted.0.insert(key, brief.modified);
         publish(app, [Target::Record { kind, id: brief.id }], Cause::Poll, None).await?;
     }
     Ok(())

@@ -34,11 +34,32 @@ impl Worker {
     }
 }
 
+/// Takes up what the last process had in hand when it ended. The embedded queue has one process: what was leased then is
+/// nobody's.
+///
+/// # Errors
+/// When the database fails.
+pub async fn take_up(app: &App) -> store::Result<u64> {
+    messages::requeue_expired(app.store().write(), app.clock().now() + LEASE).await
+}
+
+/// Leases up to so many units that are due and works on them to their end, one after the other. Tells how many there were.
+///
+/// # Errors
+/// When the database fails.
+pub async fn step(worker: &Worker, units: usize) -> store::Result<usize> {
+    let units = turn(&worker.app, units, None).await?;
+    let count = units.len();
+    for unit in units {
+        handle(worker, unit).await;
+    }
+    Ok(count)
+}
+
 /// Works until the service stops; what is in hand then is finished.
 pub async fn run(app: App) {
     let worker = Worker::new(app.clone());
-    // The embedded queue has one process: what was leased when it ended is nobody's.
-    if let Err(error) = messages::requeue_expired(app.store().write(), app.clock().now() + LEASE).await {
+    if let Err(error) = take_up(&app).await {
         tracing::error!(error = sentence(&error), "messages of the last run could not be taken up again");
     }
     let permits = Arc::new(Semaphore::new(app.config().worker.concurrency.max(1)));

@@ -426,7 +426,7 @@ impl Task<'_> {
         Ok((Some(self.read_record(context, link).await?), Some(item)))
     }
 
-    async fn read_record(&self, context: &Context, link: &mut Link) -> Result<Seen<Fetched>, WorkError> {
+    pub(super) async fn read_record(&self, context: &Context, link: &mut Link) -> Result<Seen<Fetched>, WorkError> {
         let (client, schema) = (&context.espo.client, &context.schema);
         if let Some(id) = &link.record_id {
             return Ok(client.record(schema, link.kind, id, context.acting()).await?);
@@ -446,7 +446,7 @@ impl Task<'_> {
         }
     }
 
-    async fn read_item(&self, context: &Context, link: &Link) -> Result<Seen<Item>, WorkError> {
+    pub(super) async fn read_item(&self, context: &Context, link: &Link) -> Result<Seen<Item>, WorkError> {
         match link.replicas.iter().find(|replica| replica.user == link.owner) {
             Some(replica) => {
                 let place = Place { list: replica.list.as_deref(), id: &replica.item_id };
@@ -646,7 +646,7 @@ fn moved(context: &Context, link: &Link, record: &Seen<Fetched>) -> Option<Strin
 }
 
 /// True for a copy of an event that nobody bound organises.
-fn is_outside(context: &Context, item: &Item) -> bool {
+pub(super) fn is_outside(context: &Context, item: &Item) -> bool {
     matches!(&item.role, Role::Attendee { organizer } if !context.bound.contains(&sync::text::address(organizer)))
 }
 
@@ -668,7 +668,7 @@ fn prepare(link: &mut Link, plan: &Plan, now: DateTime<Utc>) {
 }
 
 /// What is going to be written, as a base: after a crash it tells what was edited since from what we wrote.
-fn intended(writes: &sync::Writes, target: Side) -> Base {
+pub(super) fn intended(writes: &sync::Writes, target: Side) -> Base {
     let pair = |(field, write): (&Field, &sync::Write)| {
         let agreed = match target {
             Side::Espo => Agreed { espo: write.value.clone(), outlook: write.source.clone() },
@@ -689,7 +689,7 @@ pub fn is_unchanged(link: &Link, side: Side, values: &sync::Values) -> bool {
     })
 }
 
-fn replica(item: &Item, owner: &str) -> Replica {
+pub(super) fn replica(item: &Item, owner: &str) -> Replica {
     let role = if item.user == owner { ReplicaRole::Master } else { ReplicaRole::Attendee };
     Replica {
         user: item.user.clone(),

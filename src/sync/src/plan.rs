@@ -278,10 +278,10 @@ pub enum Reason {
         /// Their names.
         names: Vec<String>,
     },
-    /// A write was refused.
-    Refused {
     /// Somebody takes a change back.
     Reverted,
+    /// A write was refused.
+    Refused {
         /// What the other system said, and what to do.
         sentence: String,
     },
@@ -368,8 +368,8 @@ impl fmt::Display for Reason {
             }
             Self::AttendeesLeftOut { past: false } => f.write_str("Attendees are not written to Outlook by rule."),
             Self::WithoutAddress { names } => write!(f, "No e-mail address, so not in Outlook: {}.", names.join(", ")),
+            Self::Reverted => f.write_str("A change is taken back."),
             Self::Refused { sentence } => f.write_str(sentence),
         }
     }
 }
-            Self::Reverted => f.write_str("A change is taken back."),

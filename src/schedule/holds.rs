@@ -1,4 +1,4 @@
-//! What an administrator has confirmed goes on.
+//! What an administrator has decided about a hold is carried out: what was confirmed goes on, what was discarded is parted.
 
 use std::collections::BTreeSet;
 
@@ -12,9 +12,15 @@ use crate::work::handle;
 pub(super) type Known = BTreeSet<String>;
 
 pub(super) async fn tick(app: &App, known: &mut Known) -> Result<(), WorkError> {
-    for hold in holds::list(app.store().read(), Some(HoldState::Confirmed)).await? {
-        if hold.kind == HoldKind::MassDeletion && !known.contains(&hold.id) {
-            handle::release(app, &hold.user_id).await?;
+    for state in [HoldState::Confirmed, HoldState::Discarded] {
+        for hold in holds::list(app.store().read(), Some(state)).await? {
+            let Some(decided) = hold.decided.filter(|_| hold.kind == HoldKind::MassDeletion && !known.contains(&hold.id)) else {
+                continue;
+            };
+            match state {
+                HoldState::Discarded => handle::discard(app, &hold.user_id, decided).await?,
+                _ => handle::release(app, &hold.user_id).await?,
+            }
             known.insert(hold.id);
         }
     }

@@ -98,7 +98,7 @@ pub async fn of_user(app: &App, user: &str, kinds: &[Kind]) -> Result<Preview, W
     let Some(binding) = context.binding.clone() else { return Ok(Preview::default()) };
     let mailbox = context.mailbox()?;
     let locks = Locks::default();
-    let task = Task { app, locks: &locks, cause: Cause::Manual, received: context.now(), version: None, unit: None };
+    let task = Task { app, locks: &locks, cause: Cause::FirstSync, received: context.now(), version: None, unit: None };
     let mut preview = Preview::default();
     let (from, to) = window(app, &binding, context.now());
     let events = kinds.iter().any(|kind| kind.is_event());

@@ -64,6 +64,7 @@ impl Context {
             start_date: binding.sync_from,
             zone: zone(binding),
             active: binding.enabled && binding.state == BindingState::Active,
+            taking_in: binding.first_sync_done,
         })
     }
 

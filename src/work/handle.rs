@@ -219,6 +219,22 @@ pub fn target_of(replica: &sync::Replica) -> Target {
     }
 }
 
+/// Gives up the deletions that a hold kept back until it was discarded: what is gone stays gone, what is left stays, and the pairs are parted.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn discard(app: &App, user: &str, decided: DateTime<Utc>) -> Result<(), WorkError> {
+    let now = app.clock().now();
+    for link in store::links::of_user_in(app.store().read(), user, &["deleting"]).await? {
+        if matches!(link.state, LinkState::Deleting { since, .. } if since > decided) {
+            continue;
+        }
+        let parted = sync::Link { state: LinkState::Tombstone { since: now }, ..link };
+        store::links::save(app.store().write(), &parted, now).await?;
+    }
+    Ok(())
+}
+
 /// A dead letter of something that is in step by now has nothing left to say.
 async fn supersede(app: &App, unit: &Unit, now: DateTime<Utc>) -> Result<(), WorkError> {
     if let Some(change) = unit.newest()

@@ -8,7 +8,7 @@ use espocrm::Fetched;
 use store::bindings::BindingState;
 use store::links;
 use sync::{
-    Action, Agreed, Base, Cause, Field, Item, Kind, Link, LinkState, Outcome, Plan, Reason, Record, Replica, ReplicaRole, Role,
+    Action, Agreed, Base, Cause, Field, Item, Kind, Link, LinkState, Outcome, Owner, Plan, Reason, Record, Replica, ReplicaRole, Role,
     Seen, Series, Side, Value, Verdict, View, absorb, decide,
 };
 
@@ -589,7 +589,7 @@ impl Task<'_> {
             _ => sync::Deletions::default(),
         };
         let grace = chrono::Duration::from_std(self.app.config().sync.deletion_grace).unwrap_or_default();
-        let owner = context.owner();
+        let owner = context.owner().map(|owner| Owner { taking_in: owner.taking_in || self.cause == Cause::FirstSync, ..owner });
         Ok(decide(&View {
             link,
             record,

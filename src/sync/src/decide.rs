@@ -28,6 +28,8 @@ pub struct Owner {
     pub zone: Tz,
     /// Enabled and authorised.
     pub active: bool,
+    /// The first synchronisation is done or under way: until then nothing is taken in, for it may be held.
+    pub taking_in: bool,
 }
 
 /// Deletions of the owner's pairs that wait together, for the brake.
@@ -133,6 +135,9 @@ fn excluded(view: &View<'_>) -> Option<Reason> {
 fn not_yet(view: &View<'_>, kind: crate::Kind, to: Side, values: &Values, created: DateTime<Utc>) -> Option<Reason> {
     if !view.rules.of(kind).direction.allows_to(to) {
         return Some(Reason::DirectionOff { field: None, to });
+    }
+    if view.owner.is_some_and(|owner| !owner.taking_in) {
+        return Some(Reason::FirstSyncPending);
     }
     let when = values.get(&Field::Time).and_then(Value::as_when);
     if when.is_some_and(crate::When::ends_before_it_starts) {

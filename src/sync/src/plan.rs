@@ -186,6 +186,8 @@ pub enum Reason {
     },
     /// The user has no active binding.
     NotBound,
+    /// The first synchronisation of the user has not begun.
+    FirstSyncPending,
     /// Switched off for this record.
     SwitchedOff,
     /// It starts before the binding's start date.
@@ -321,6 +323,9 @@ impl fmt::Display for Reason {
                 write!(f, "The direction does not allow writing to {}.", side_name(*to))
             }
             Self::NotBound => f.write_str("The assigned user has no active binding to a mailbox."),
+            Self::FirstSyncPending => {
+                f.write_str("The first synchronisation of the user has not begun; it may wait for the confirmation of a hold.")
+            }
             Self::SwitchedOff => f.write_str("Synchronisation is switched off for this record."),
             Self::BeforeStartDate { start_date } => {
                 write!(f, "It starts before {start_date}, the start date of the binding.")

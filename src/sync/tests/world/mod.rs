@@ -113,6 +113,7 @@ impl World {
             start_date: NaiveDate::from_ymd_opt(2020, 1, 1).expect("a date"),
             zone: Tz::UTC,
             active: true,
+            taking_in: true,
         };
         let missing = |known: bool| known;
         let record = self.record.clone().map_or(if missing(known) { Seen::Gone } else { Seen::Unknown }, Seen::Present);

@@ -287,6 +287,8 @@ struct WireState {
     latency: Duration,
     log: Vec<Logged>,
     running: usize,
+    /// Counts how often everything under way was given up.
+    epoch: u64,
 }
 
 /// Log, faults, down switch and latency of one simulator. Requests of a person pass by faults, the switch and latency.
@@ -319,7 +321,7 @@ enum Outcome {
 
 impl Wire {
     pub fn new(clock: SimClock) -> Self {
-        let state = WireState { faults: Vec::new(), down: false, latency: Duration::ZERO, log: Vec::new(), running: 0 };
+        let state = WireState { faults: Vec::new(), down: false, latency: Duration::ZERO, log: Vec::new(), running: 0, epoch: 0 };
         Self { clock, state: Arc::new(Mutex::new(state)), hold: Arc::default() }
     }
 
@@ -333,18 +335,28 @@ impl Wire {
         self.hold.released.notify_waiters();
     }
 
-    async fn stand_still(&self) {
+    /// True when the request may go on, false when it was given up.
+    async fn stand_still(&self) -> bool {
         // Waiting begins before it is told of, or a release in between would be missed.
         let released = self.hold.released.notified();
         tokio::pin!(released);
         released.as_mut().enable();
+        let epoch = lock(&self.state).epoch;
         self.hold.begun.notify_one();
         released.await;
+        lock(&self.state).epoch == epoch
     }
 
-    /// Forgets everything: faults, switches and the log, whoever still waits for an answer.
+    /// Gives up the requests that stand still: what was not done yet is never done, as when their sender died.
+    pub fn abandon(&self) {
+        lock(&self.state).epoch += 1;
+        self.release();
+    }
+
+    /// Forgets everything: faults, switches, the log, and the requests that stand still.
     pub fn reset(&self) {
         self.clear();
+        self.abandon();
         let mut state = lock(&self.state);
         state.log.clear();
         state.running = 0;
@@ -466,8 +478,8 @@ impl Wire {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        if mode == Some(FaultMode::HeldBefore) {
-            self.stand_still().await;
+        if mode == Some(FaultMode::HeldBefore) && !self.stand_still().await {
+            return Outcome::Drop;
         }
         if admitted.down || mode == Some(FaultMode::DropBefore) {
             self.close(admitted.row, -1, None, started.elapsed());
@@ -486,8 +498,8 @@ impl Wire {
             return Outcome::Drop;
         }
         self.close(admitted.row, status, Some(&answer), started.elapsed());
-        if mode == Some(FaultMode::HeldAfter) {
-            self.stand_still().await;
+        if mode == Some(FaultMode::HeldAfter) && !self.stand_still().await {
+            return Outcome::Drop;
         }
         if !after.is_zero() {
             tokio::time::sleep(after).await;

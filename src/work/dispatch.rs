@@ -30,7 +30,8 @@ impl Worker {
     /// A worker of a service.
     #[must_use]
     pub fn new(app: App) -> Self {
-        Self { app, locks: Locks::default() }
+        let locks = app.locks().clone();
+        Self { app, locks }
     }
 }
 

@@ -51,6 +51,7 @@ fn changes(before: &Link, action: &Action, shown: Option<&Values>, gone: bool) -
             old: Some(agreed.on(side).clone()),
             new: None,
             lost: None,
+            other: Some(agreed.on(side.other()).clone()),
         };
         return (ChangeType::Delete, before.base.iter().map(lost).collect());
     }
@@ -61,7 +62,10 @@ fn changes(before: &Link, action: &Action, shown: Option<&Values>, gone: bool) -
     // A field that the written end does not show was not written: a place where the entity has no field for it.
     let change = |(field, write): (&sync::Field, &sync::Write)| {
         let new = shown.map_or(Some(&write.value), |values| values.get(field))?.clone();
-        Some(FieldChange { field: field.clone(), old: write.old.clone(), new: Some(new), lost: write.lost.clone() })
+        let agreed = before.base.get(field).filter(|_| change_type == ChangeType::Update);
+        let other = agreed.map(|agreed| agreed.on(action.side().other()).clone());
+        let (old, lost) = (write.old.clone(), write.lost.clone());
+        Some(FieldChange { field: field.clone(), old, new: Some(new), lost, other })
     };
     (change_type, action.writes().into_iter().flatten().filter_map(change).collect())
 }

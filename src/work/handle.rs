@@ -162,15 +162,18 @@ async fn hold(app: &App, unit: &Unit, reason: &Reason) -> Result<(), WorkError> 
     let Some(user) = owner(app, unit).await? else { return Ok(()) };
     let now = app.clock().now();
     let summary = json!({ "reason": reason.to_string(), "deletes": waiting(app, &user, now).await? });
-    match holds::latest(app.store().read(), &user, HoldKind::MassDeletion).await? {
+    // Many deletions come at once: who looks and who raises is one transaction, or each would raise its own.
+    let transaction = app.store().begin().await?;
+    match holds::latest(&transaction, &user, HoldKind::MassDeletion).await? {
         Some(hold) if hold.state == HoldState::Open => {
-            holds::restate(app.store().write(), &hold.id, &summary).await?;
+            holds::restate(&transaction, &hold.id, &summary).await?;
         }
         _ => {
             tracing::warn!(user.id = user, %reason, "a hold was raised");
-            holds::open(app.store().write(), &app.ids().next(), HoldKind::MassDeletion, &user, &summary, now).await?;
+            holds::open(&transaction, &app.ids().next(), HoldKind::MassDeletion, &user, &summary, now).await?;
         }
     }
+    transaction.commit().await.map_err(store::StoreError::from)?;
     Ok(())
 }
 

@@ -241,7 +241,7 @@ fn a_first_synchronisation_that_would_invite_waits_for_a_word() {
     assert_eq!(hold["kind"], "first_sync");
     assert_eq!(hold["summary"]["preview"]["invitations"], 1, "{hold}");
     world.settle();
-    assert!(world.person("anna").events().is_empty() && world.mails().is_empty());
+    assert!(world.person("anna").events().is_empty() && world.mails().is_empty(), "{:#?}", world.history(""));
     world.post(&format!("/holds/{}/confirm", hold["id"].as_str().unwrap()), &json!({}));
     world.one_event("anna", "With guests");
     world.one_event("anna", "Alone");

@@ -77,6 +77,8 @@ fn a_refusal_for_good_is_a_dead_letter_with_its_reason_and_replay_mends_it() {
     let dead = world.eventually_some("a dead letter", || world.dead().into_iter().find(|one| one["target"]["id"] == id.as_str()));
     assert!(dead["last_error"].as_str().is_some_and(|reason| reason.contains("invalid")), "{dead}");
     assert!(world.metric("dead_letters", "") >= 1.0);
+    // The webhook and the poll both tell of the record.
+    world.settle();
     let mark = world.mark();
     world.never("a refusal for good is tried again", 2, || world.graph.wire().since(mark.1).iter().any(|row| row.method == "POST" && row.path.contains("/events")));
     world.graph.wire().clear();

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::id::Ids;
 use crate::queue::Queue;
 use crate::vault::{Vault, VaultError};
+use crate::work::locks::Locks;
 
 /// So many requests may wait for the next commit; more are told to come back.
 const LINE: usize = 4096;
@@ -44,6 +45,7 @@ struct Inner {
     admin_token: AdminToken,
     schedule_wake: Notify,
     runtime: tokio::runtime::Handle,
+    locks: Locks,
 }
 
 /// The token of the admin API, and whether it was made just now.
@@ -140,6 +142,7 @@ impl App {
             admin_token,
             schedule_wake: Notify::new(),
             runtime: tokio::runtime::Handle::current(),
+            locks: Locks::default(),
         })))
     }
 
@@ -207,6 +210,12 @@ impl App {
     #[must_use]
     pub fn schedule_wake(&self) -> &Notify {
         &self.0.schedule_wake
+    }
+
+    /// Locks of pairs, shared by the workers and by what an administrator does to a pair.
+    #[must_use]
+    pub fn locks(&self) -> &Locks {
+        &self.0.locks
     }
 
     /// Wakes the scheduler, all of its tasks.

@@ -353,6 +353,33 @@ impl Client {
         Ok(Written::Done(Box::new(Fetched { fallback: acted.fallback, ..fetched })))
     }
 
+    /// Switches the synchronisation of a record on or off, by the entity's field for that. False when the entity has no such
+    /// field, or there is no such record. Nothing is written when it stands there already.
+    pub async fn set_switch(
+        &self,
+        schema: &Schema,
+        kind: Kind,
+        id: &str,
+        enabled: bool,
+        acting: Acting<'_>,
+    ) -> Result<bool> {
+        let Some(attribute) = &schema.of(kind)?.switch else { return Ok(false) };
+        let current = self.record(schema, kind, id, acting).await?;
+        let Some(record) = current.present().map(|fetched| &fetched.record) else { return Ok(false) };
+        if record.switch == Some(enabled) {
+            return Ok(true);
+        }
+        let mut body = Map::new();
+        body.insert(attribute.clone(), enabled.into());
+        let acted = self.send_as(Call::new(Method::PUT, &[kind.entity(), id]).body(Json::Object(body)), acting).await?;
+        match acted.answer {
+            Some(answer) if answer.is_gone() => Ok(false),
+            Some(answer) if !answer.is_success() => Err(answer.refusal()),
+            Some(_) => Ok(true),
+            None => Ok(false),
+        }
+    }
+
     /// Deletes a record.
     pub async fn delete(&self, kind: Kind, id: &str, acting: Acting<'_>) -> Result<Deletion> {
         let acted = self.send_as(Call::new(Method::DELETE, &[kind.entity(), id]), acting).await?;

@@ -55,6 +55,9 @@ pub struct FieldChange {
     /// The value that lost a conflict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Value>,
+    /// What had been agreed before on the side that was not written: of a lossy pair it is not to be had from `old`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<Value>,
 }
 
 /// A change that was applied.
@@ -218,4 +221,37 @@ pub async fn mark_reverted(conn: &impl ConnectionTrait, id: &str, by: &str) -> R
         .exec(conn)
         .await?;
     Ok(done.rows_affected > 0)
+}
+
+/// Notes that an entry is in force again, because what took it back was taken back.
+///
+/// # Errors
+/// When the database fails.
+pub async fn unmark_reverted(conn: &impl ConnectionTrait, id: &str) -> Result<()> {
+    let nobody = Expr::value(Option::<String>::None);
+    Entity::update_many().col_expr(Column::RevertedBy, nobody).filter(Column::Id.eq(id)).exec(conn).await?;
+    Ok(())
+}
+
+/// The entries that took this one back, the oldest first.
+///
+/// # Errors
+/// When the database fails or an entry cannot be read.
+pub async fn reverts_of(conn: &impl ConnectionTrait, id: &str) -> Result<Vec<Entry>> {
+    let query = Entity::find().filter(Column::RevertOf.eq(id)).order_by_asc(Column::At).order_by_asc(Column::Id);
+    query.all(conn).await?.into_iter().map(entry).collect()
+}
+
+/// The deletion of a link's ends that was taken back last, if any was.
+///
+/// # Errors
+/// When the database fails.
+pub async fn reverted_deletion(conn: &impl ConnectionTrait, link_id: &str) -> Result<Option<String>> {
+    let query = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::LinkId.eq(link_id))
+        .filter(Column::ChangeType.eq(ChangeType::Delete.as_str()))
+        .filter(Column::RevertedBy.is_not_null());
+    Ok(query.order_by_desc(Column::At).order_by_desc(Column::Id).into_tuple().one(conn).await?)
 }

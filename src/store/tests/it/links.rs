@@ -20,6 +20,7 @@ fn link(id: &str, owner: &str) -> Link {
         ical_uid: Some(format!("uid-{id}")),
         occurrence: None,
         outside: false,
+        answers: [].into(),
         base: [].into(),
         fingerprint: format!("print-{id}"),
         record_modified: None,
@@ -254,6 +255,7 @@ fn entry(n: i64, user: &str, direction: Direction) -> Entry {
             old: Some(Value::Text("old".to_owned())),
             new: None,
             lost: Some(Value::Text("lost".to_owned())),
+            other: None,
         }],
         reverted_by: None,
         revert_of: None,
@@ -302,4 +304,25 @@ async fn an_entry_is_taken_back_once() {
     assert!(history::mark_reverted(store, "01", "02").await.unwrap());
     assert!(!history::mark_reverted(store, "01", "03").await.unwrap());
     assert_eq!(history::get(store, "01").await.unwrap().unwrap().reverted_by.as_deref(), Some("02"));
+}
+
+#[tokio::test]
+async fn what_took_an_entry_back_is_found_and_can_be_taken_back_itself() {
+    let world = World::new().await;
+    let store = world.store.write();
+    let deletion = Entry {
+        link_id: Some("l1".to_owned()),
+        change_type: ChangeType::Delete,
+        ..entry(1, "ann", Direction::from(Side::Espo))
+    };
+    let revert = Entry { revert_of: Some("01".to_owned()), ..entry(5, "ann", Direction::from(Side::Espo)) };
+    history::insert_many(store, &[deletion, revert, entry(2, "ann", Direction::from(Side::Espo))]).await.unwrap();
+    assert_eq!(history::reverted_deletion(store, "l1").await.unwrap(), None, "it is in force");
+    assert!(history::mark_reverted(store, "01", "05").await.unwrap());
+    assert_eq!(history::reverted_deletion(store, "l1").await.unwrap().as_deref(), Some("01"));
+    assert_eq!(history::reverted_deletion(store, "l2").await.unwrap(), None);
+    let found = history::reverts_of(store, "01").await.unwrap();
+    assert_eq!(found.into_iter().map(|entry| entry.id).collect::<Vec<_>>(), ["05"]);
+    history::unmark_reverted(store, "01").await.unwrap();
+    assert_eq!(history::get(store, "01").await.unwrap().unwrap().reverted_by, None);
 }

@@ -16,6 +16,8 @@ mod faults;
 #[cfg(test)]
 mod healing;
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod layers;
 #[cfg(test)]
 mod meetings;

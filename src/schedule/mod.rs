@@ -72,11 +72,12 @@ pub struct Known {
     first: first::Known,
     holds: holds::Known,
     jobs: jobs::Known,
+    subscriptions: subscriptions::Verified,
 }
 
 /// One look at what is to be done.
 pub async fn once(app: &App, known: &mut Known) {
-    report("subscriptions", subscriptions::tick(app).await);
+    report("subscriptions", subscriptions::tick(app, &mut known.subscriptions).await);
     report("first", first::tick(app, &mut known.first).await);
     report("holds", holds::tick(app, &mut known.holds).await);
     report("jobs", jobs::tick(app, &mut known.jobs).await);

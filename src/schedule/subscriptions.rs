@@ -4,6 +4,8 @@
 //! reauthorises; a 404 on it means that it is gone; what happened while none was alive has to be read by delta. The
 //! notification that it tells of a change may come before our own POST is answered, so a new one is followed by a delta.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use graph::{NewSubscription, Resource};
 use store::bindings::{self, Binding, BindingState};
@@ -24,6 +26,8 @@ fn life(resource: &Resource) -> TimeDelta {
     LIFE.min(resource.longest_life())
 }
 
+/// How often it is asked whether subscriptions still exist.
+const VERIFY: TimeDelta = TimeDelta::days(1);
 /// How long to wait after a subscription could not be made or renewed.
 const AFTER_FAILURE: TimeDelta = TimeDelta::minutes(1);
 
@@ -38,15 +42,51 @@ pub async fn alive(app: &App, user: &str) -> Result<(bool, bool), WorkError> {
     Ok((all.iter().any(|one| one.list_id.is_none()), all.iter().any(|one| one.list_id.is_some())))
 }
 
-pub(super) async fn tick(app: &App) -> Result<(), WorkError> {
+/// When each user's subscriptions were last compared with Microsoft's.
+pub(super) type Verified = HashMap<String, DateTime<Utc>>;
+
+/// Asks Microsoft whether a user's subscriptions still exist, for now and then one ends without a word. What is lost is made
+/// anew at the next look.
+///
+/// # Errors
+/// When the mailbox cannot be asked.
+pub async fn verify(app: &App, binding: &Binding) -> Result<(), WorkError> {
+    let own = subscriptions::of_user(app.store().read(), &binding.user_id).await?;
+    if own.is_empty() {
+        return Ok(());
+    }
+    let (graph, mailbox) = reach(app, binding).await?;
+    let alive = graph.subscriptions(&mailbox).await?;
+    let now = app.clock().now();
+    for one in own.iter().filter(|one| !alive.iter().any(|known| known.id == one.id && known.expires > now)) {
+        tracing::warn!(subscription.id = one.id, user.id = one.user_id, "a subscription was lost without a word");
+        let error = Some("Microsoft does not know it any more; it is made anew");
+        subscriptions::set_state(app.store().write(), &one.id, SubscriptionState::Lapsed, error, now).await?;
+        app.wake_schedule();
+    }
+    Ok(())
+}
+
+pub(super) async fn tick(app: &App, verified: &mut Verified) -> Result<(), WorkError> {
     if app.config().server.public_url.is_none() || app.connections().graph().is_none() {
         return Ok(());
     }
     for binding in bindings::enabled_in(app.store().read(), &[BindingState::Active]).await? {
-        if let Err(error) = tend(app, &binding).await {
+        let now = app.clock().now();
+        let outcome = match verified.get(&binding.user_id) {
+            Some(at) if now - *at < VERIFY => Ok(()),
+            _ => {
+                verified.insert(binding.user_id.clone(), now);
+                verify(app, &binding).await
+            }
+        };
+        let outcome = match outcome {
+            Ok(()) => tend(app, &binding).await,
+            failed => failed,
+        };
+        if let Err(error) = outcome {
             tracing::warn!(user.id = binding.user_id, error = error.sentence(), "the subscription of a mailbox could not be tended");
             if error.fate() == Fate::SignIn && matches!(error, WorkError::Graph(_)) {
-                let now = app.clock().now();
                 let (user, text) = (&binding.user_id, error.sentence());
                 bindings::set_state(app.store().write(), user, BindingState::NeedsAuthorization, &text, None, now).await?;
             }

@@ -133,6 +133,9 @@ async fn user(app: &App, scope: &Scope, binding: &Binding) -> Result<Found, Work
         found.hinted += one.hinted;
         found.in_step += one.in_step;
     }
+    if scope.full && app.config().server.public_url.is_some() {
+        super::subscriptions::verify(app, binding).await?;
+    }
     let (user, job) = (&binding.user_id, scope.job.as_deref());
     if kinds.iter().any(|kind| kind.is_event()) && scope.to != Some(Side::Outlook) {
         if scope.full {

@@ -85,7 +85,7 @@ impl Task<'_> {
         } else {
             link.answers.insert(address, answer);
         }
-        links::save(self.app.store().write(), &link, self.app.clock().now()).await?;
+        links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
         if before == answer { Ok(Report::Idle(None)) } else { self.locked(link, None).await }
     }
 
@@ -99,7 +99,7 @@ impl Task<'_> {
             let own = Context::of(self.app, Some(&replica.user)).await?;
             own.graph.delete_event(&own.mailbox()?, &replica.item_id, None).await?;
             link.replicas.retain(|known| known.item_id != replica.item_id || known.user != replica.user);
-            links::save(self.app.store().write(), link, self.app.clock().now()).await?;
+            links::save_alone(self.app.store(), link, self.app.clock().now()).await?;
         }
         let Some(record) = record else { return Ok(()) };
         let values = shared(context, record);
@@ -121,7 +121,7 @@ impl Task<'_> {
             };
             link.replicas.retain(|replica| replica.user != user);
             link.replicas.push(copy);
-            links::save(self.app.store().write(), link, self.app.clock().now()).await?;
+            links::save_alone(self.app.store(), link, self.app.clock().now()).await?;
         }
         Ok(())
     }

@@ -233,7 +233,7 @@ pub async fn discard(app: &App, user: &str, decided: DateTime<Utc>) -> Result<()
             continue;
         }
         let parted = sync::Link { state: LinkState::Tombstone { since: now }, ..link };
-        store::links::save(app.store().write(), &parted, now).await?;
+        store::links::save_alone(app.store(), &parted, now).await?;
     }
     Ok(())
 }

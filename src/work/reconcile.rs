@@ -119,7 +119,7 @@ impl Task<'_> {
         let Some(mut link) = links::by_id(self.app.store().read(), &link.id).await? else { return Ok(Report::Idle(None)) };
         if link.record_id.is_none() {
             link.record_id = Some(id.to_owned());
-            links::save(self.app.store().write(), &link, self.app.clock().now()).await?;
+            links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
         }
         self.locked(link, Some(Side::Espo)).await
     }
@@ -138,11 +138,11 @@ impl Task<'_> {
         if let Some(item) = self.equal_item(context, &fetched.record, &link.fingerprint).await? {
             tracing::info!(record.id = fetched.record.id, item.id = item.id, "matched by equal content");
             link.replicas = vec![replica(&item, &link.owner)];
-            links::save(self.app.store().write(), &link, self.app.clock().now()).await?;
+            links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
             return self.linked(&link.id, None).await;
         }
         link.base = intended(writes, Side::Outlook);
-        links::save(self.app.store().write(), &link, self.app.clock().now()).await?;
+        links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
         let _lock = self.locks.acquire(format!("link:{}", link.id)).await;
         self.carry_out(context, link, Some(fetched), None, plan).await
     }
@@ -272,7 +272,7 @@ impl Task<'_> {
         let Some(mut link) = links::by_id(self.app.store().read(), link).await? else { return Ok(Report::Idle(None)) };
         if link.replica_of(&item.user).is_none() {
             link.replicas.push(replica(item, &link.owner));
-            links::save(self.app.store().write(), &link, self.app.clock().now()).await?;
+            links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
         }
         if link.owner == item.user { self.locked(link, None).await } else { Ok(Report::Idle(None)) }
     }
@@ -297,10 +297,10 @@ impl Task<'_> {
             tracing::info!(record.id = fetched.record.id, item.id = item.id, "matched by equal content");
             link.record_id = Some(fetched.record.id);
             link.base = Base::new();
-            links::save(self.app.store().write(), &link, self.app.clock().now()).await?;
+            links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
             return self.linked(&link.id, None).await;
         }
-        links::save(self.app.store().write(), &link, self.app.clock().now()).await?;
+        links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
         let _lock = self.locks.acquire(format!("link:{}", link.id)).await;
         self.carry_out(context, link, None, Some(item), plan).await
     }
@@ -353,7 +353,7 @@ impl Task<'_> {
             let was_creating = matches!(link.state, LinkState::Creating { .. });
             prepare(&mut link, &plan, now);
             if !plan.steps.is_empty() && (was_creating || matches!(link.state, LinkState::Creating { .. })) {
-                links::save(self.app.store().write(), &link, self.app.clock().now()).await?;
+                links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
             }
             let item = if let Seen::Present(item) = item { Some(item) } else { None };
             match self.try_out(&context, link.clone(), fetched, item, plan, now).await? {
@@ -384,7 +384,7 @@ impl Task<'_> {
         link.answers.clear();
         link.base.clear();
         link.state = LinkState::Creating { side: Side::Outlook, since: now };
-        links::save(self.app.store().write(), &link, now).await?;
+        links::save_alone(self.app.store(), &link, now).await?;
         Box::pin(self.locked(link, None)).await
     }
 
@@ -405,7 +405,7 @@ impl Task<'_> {
             {
                 link.record_modified = Some(fetched.record.modified);
                 link.record_read = Some(now);
-                links::save(self.app.store().write(), link, now).await?;
+                links::save_alone(self.app.store(), link, now).await?;
                 return Ok((None, None));
             }
             return Ok((Some(record), Some(self.read_item(context, link).await?)));
@@ -420,7 +420,7 @@ impl Task<'_> {
                 replica.etag.clone_from(&item.etag);
             }
             link.item_read = Some(now);
-            links::save(self.app.store().write(), link, now).await?;
+            links::save_alone(self.app.store(), link, now).await?;
             return Ok((None, None));
         }
         Ok((Some(self.read_record(context, link).await?), Some(item)))

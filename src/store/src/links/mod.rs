@@ -13,6 +13,7 @@ use sync::{Agreed, Day, Field, Link, LinkState, ReplicaRole, Value, When};
 
 use crate::convert::{json, key, millis, read};
 use crate::error::Result;
+use crate::{Store, Transaction};
 
 pub use find::{
     Count, by_fingerprint_creating, by_ical_uid, by_id, by_item, by_occurrence, by_record, count_of_user, counts,
@@ -56,11 +57,12 @@ fn starts_at(link: &Link) -> Option<DateTime<Utc>> {
     start(espo).or_else(|| start(outlook))
 }
 
-/// Saves a link with its replicas, in place of what was saved of it before. To be called in a transaction.
+/// Saves a link with its replicas, in place of what was saved of it before: in a transaction, so that nobody ever sees the
+/// link without its replicas, and a crash in between does not leave it so.
 ///
 /// # Errors
 /// When the database fails, or another link has the record or an item (a conflict).
-pub async fn save(conn: &impl ConnectionTrait, link: &Link, now: DateTime<Utc>) -> Result<()> {
+pub async fn save(conn: &Transaction, link: &Link, now: DateTime<Utc>) -> Result<()> {
     let (series, original_start) = link.occurrence.clone().unzip();
     let row = ActiveModel {
         id: Set(link.id.clone()),
@@ -93,6 +95,17 @@ pub async fn save(conn: &impl ConnectionTrait, link: &Link, now: DateTime<Utc>) 
         etag: Set(replica.etag.clone()),
     });
     replicas::Entity::insert_many(rows).exec_without_returning(conn).await?;
+    Ok(())
+}
+
+/// The same in a transaction of its own.
+///
+/// # Errors
+/// When the database fails, or another link has the record or an item (a conflict).
+pub async fn save_alone(store: &Store, link: &Link, now: DateTime<Utc>) -> Result<()> {
+    let transaction = store.begin().await?;
+    save(&transaction, link, now).await?;
+    transaction.commit().await?;
     Ok(())
 }
 

@@ -236,9 +236,10 @@ fn print(page: &Value, as_json: bool, line: impl Fn(&Value) -> String) -> anyhow
     Ok(())
 }
 
-pub(super) async fn revert(config: &Config, id: &str) -> anyhow::Result<()> {
+pub(super) async fn revert(config: &Config, id: &str, force: bool) -> anyhow::Result<()> {
     let service = Service::of(config).await?;
-    let answer = service.call(Method::POST, &format!("/history/{}/revert", segment(id)), &[], None).await?;
+    let body = json!({ "force": force });
+    let answer = service.call(Method::POST, &format!("/history/{}/revert", segment(id)), &[], Some(body)).await?;
     say(&serde_json::to_string_pretty(&answer)?)
 }
 

@@ -51,6 +51,9 @@ enum Command {
     Revert {
         /// Id of the history entry.
         id: String,
+        /// Also when it was changed since.
+        #[arg(long)]
+        force: bool,
     },
     /// Lists what was received.
     Messages(admin::MessagesArgs),
@@ -105,7 +108,7 @@ impl Cli {
             Command::Doctor(args) => doctor::run(config, &args).await,
             Command::Sync(args) => admin::sync(&config, &args).await,
             Command::History(args) => admin::history(&config, &args).await,
-            Command::Revert { id } => admin::revert(&config, &id).await,
+            Command::Revert { id, force } => admin::revert(&config, &id, force).await,
             Command::Messages(args) => admin::messages(&config, &args).await,
             Command::Replay(args) => admin::replay(&config, &args).await,
             Command::Migrate { way } => migrate(&config, way).await,

@@ -1,7 +1,6 @@
 //! What the admin API has the rest of the service do. Each function is durable on its own: what is to be done is stored, and
 //! the scheduler or a worker is woken, so that a crash in between loses nothing.
 
-use actix_web::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use store::bindings::Binding;
 use store::history::Direction;
@@ -129,9 +128,50 @@ pub(super) async fn explain(app: &App, kind: Kind, id: String) -> Result<serde_j
     Ok(explained.ok_or_else(|| Problem::unavailable("the service is stopping"))??)
 }
 
-/// Takes one change back.
-pub(super) async fn revert(_app: &App, _entry: &store::history::Entry) -> Result<serde_json::Value, Problem> {
-    Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "reverting is not there yet"))
+/// Switches one record on or off.
+pub(super) async fn switch(app: &App, kind: Kind, id: String, enabled: bool) -> Result<(), Problem> {
+    let inner = app.clone();
+    let targets = app.on_main(async move { crate::work::switch::asked(&inner, kind, &id, enabled).await }).await;
+    for target in targets.ok_or_else(|| Problem::unavailable("the service is stopping"))?? {
+        look_at(app, target).await?;
+    }
+    Ok(())
+}
+
+/// What became of a revert.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Reverted {
+    /// Ids of the new entries.
+    pub reverted: Vec<String>,
+    /// What was not taken back.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A change that was not taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Skipped {
+    /// Id of the entry.
+    pub id: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// How to take a change back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Force {
+    /// Also when it was changed since.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Takes one change back. It goes on when whoever has asked hangs up, and the service waits for its end when it stops.
+pub(super) async fn revert(app: &App, id: String, force: bool) -> Result<Reverted, Problem> {
+    let inner = app.clone();
+    let work = async move { crate::work::revert::one(&inner, &id, force).await };
+    let done = app.on_main(app.tracker().track_future(work)).await;
+    let reverted = done.ok_or_else(|| Problem::unavailable("the service is stopping"))??;
+    Ok(Reverted { reverted, skipped: Vec::new() })
 }
 
 /// Which changes to take back.
@@ -150,9 +190,17 @@ pub struct RevertRequest {
     /// Of one user.
     #[serde(default)]
     pub user_id: Option<String>,
+    /// Also what was changed since.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Takes changes back, the newest first.
-pub(super) async fn revert_range(_app: &App, _filter: store::history::Filter) -> Result<serde_json::Value, Problem> {
-    Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "reverting is not there yet"))
+pub(super) async fn revert_range(app: &App, filter: store::history::Filter, force: bool) -> Result<Reverted, Problem> {
+    let inner = app.clone();
+    let work = async move { crate::work::revert::many(&inner, &filter, force).await };
+    let done = app.on_main(app.tracker().track_future(work)).await;
+    let done = done.ok_or_else(|| Problem::unavailable("the service is stopping"))??;
+    let skipped = done.skipped.into_iter().map(|(id, reason)| Skipped { id, reason }).collect();
+    Ok(Reverted { reverted: done.reverted, skipped })
 }

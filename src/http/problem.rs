@@ -14,6 +14,7 @@ use crate::app::settings::SettingsError;
 use crate::queue::QueueError;
 use crate::vault::VaultError;
 use crate::work::error::WorkError;
+use crate::work::revert::RevertError;
 
 /// An error of the API. `detail` is a sentence with the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -187,6 +188,21 @@ impl From<WorkError> for Problem {
             WorkError::Graph(error) => error.into(),
             WorkError::NotConfigured(_) => Self::conflict(error.to_string()),
             error => Self::unavailable(Chain(&error).to_string()),
+        }
+    }
+}
+
+impl From<RevertError> for Problem {
+    fn from(error: RevertError) -> Self {
+        match error {
+            RevertError::Unknown(_) => Self::not_found(error.to_string()),
+            RevertError::Obstacle(sync::Obstacle::ChangedSince { .. }) => {
+                Self::conflict(format!("{error}: send {{\"force\": true}}, or use --force"))
+            }
+            RevertError::Already(_) | RevertError::Obstacle(_) | RevertError::Refused(_) => Self::conflict(error.to_string()),
+            RevertError::Work(WorkError::NotActive(_)) => Self::conflict(format!("{error}; it has to be signed in and switched on")),
+            RevertError::Work(WorkError::Refused(sentence)) => Self::conflict(sentence),
+            RevertError::Work(error) => error.into(),
         }
     }
 }

@@ -5,7 +5,8 @@
 //! - [`reconcile`] finds or makes the link, holds its lock, reads both ends afresh, decides, executes, absorbs and stores;
 //! - [`copies`] are those in the mailboxes of other bound users;
 //! - [`execute`] is one step of a plan against one system; [`items`] gives events and To Do tasks the same verbs; [`people`]
-//!   finds out who participants are.
+//!   finds out who participants are;
+//! - [`revert`] takes changes back, and [`switch`] is the switch of one record.
 //!
 //! Nothing is written to a system before the intent is stored, and nothing is believed that was not seen: after a crash the
 //! marker, or the equal content, of what may have been created is looked up before anything is created again.
@@ -21,6 +22,8 @@ pub mod items;
 pub mod locks;
 pub mod people;
 pub mod reconcile;
+pub mod revert;
+pub mod switch;
 
 pub use dispatch::run;
 pub use explain::explain;

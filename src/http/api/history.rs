@@ -1,7 +1,6 @@
 //! `/history`.
 
-use actix_web::HttpResponse;
-use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
+use actix_web::web::{self, Bytes, Data, Json, Path, Query, ServiceConfig};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,7 +10,8 @@ use utoipa::ToSchema;
 
 use super::{Answer, List, limit, moment, word};
 use crate::app::App;
-use crate::http::engine::{self, RevertRequest};
+use crate::http::engine::{self, Force, RevertRequest, Reverted};
+use crate::http::extract::or_default;
 use crate::http::problem::Problem;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
@@ -153,22 +153,20 @@ pub(in crate::http) async fn show(app: Data<App>, id: Path<String>) -> Answer<Sh
     Ok(Json(entry(&app, &id).await?.into()))
 }
 
-/// Takes one change back.
-#[utoipa::path(post, path = "/api/v1/history/{id}/revert", tag = "history", params(("id" = String, Path)), responses((status = 202, body = Object)))]
-pub(in crate::http) async fn revert(app: Data<App>, id: Path<String>) -> Result<HttpResponse, Problem> {
-    let entry = entry(&app, &id).await?;
-    if let Some(by) = &entry.reverted_by {
-        return Err(Problem::conflict(format!("the change was taken back already, by {by}")));
-    }
-    Ok(HttpResponse::Accepted().json(engine::revert(&app, &entry).await?))
+/// Takes one change back. What was changed since is refused, unless forced.
+#[utoipa::path(post, path = "/api/v1/history/{id}/revert", tag = "history", params(("id" = String, Path)), request_body = Force,
+    responses((status = 200, body = Reverted), (status = 404), (status = 409)))]
+pub(in crate::http) async fn revert(app: Data<App>, id: Path<String>, body: Bytes) -> Answer<Reverted> {
+    let Force { force } = or_default(&body)?;
+    engine::revert(&app, id.into_inner(), force).await.map(Json)
 }
 
 /// Takes changes back: all of a record, or those of a span of time.
-#[utoipa::path(post, path = "/api/v1/history/revert", tag = "history", request_body = RevertRequest, responses((status = 202, body = Object)))]
+#[utoipa::path(post, path = "/api/v1/history/revert", tag = "history", request_body = RevertRequest, responses((status = 200, body = Reverted)))]
 pub(in crate::http) async fn revert_range(
     app: Data<App>,
     request: Json<RevertRequest>,
-) -> Result<HttpResponse, Problem> {
+) -> Answer<Reverted> {
     let request = request.into_inner();
     let filter = Filter {
         since: moment("since", request.since.as_deref())?,
@@ -182,5 +180,5 @@ pub(in crate::http) async fn revert_range(
             "give record_id, or since (and until): everything at once is never taken back",
         ));
     }
-    Ok(HttpResponse::Accepted().json(engine::revert_range(&app, filter).await?))
+    engine::revert_range(&app, filter, request.force).await.map(Json)
 }

@@ -2,7 +2,7 @@
 
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde::{Deserialize, Serialize};
-use sync::{Kind, Target};
+use sync::Kind;
 use utoipa::ToSchema;
 
 use super::Answer;
@@ -40,7 +40,6 @@ pub(in crate::http) async fn switch(
     if id.is_empty() || id.len() > 36 {
         return Err(Problem::bad_request("the id is not one of EspoCRM's"));
     }
-    store::switches::put(app.store().write(), kind, &id, wanted.enabled, app.clock().now()).await?;
-    engine::look_at(&app, Target::Record { kind, id }).await?;
+    engine::switch(&app, kind, id, wanted.enabled).await?;
     Ok(wanted)
 }

@@ -10,7 +10,18 @@ use crate::support::{Setup, World, day, mail};
 fn without_the_token_everything_is_401_with_problem_details() {
     let world = World::start();
     let wrong = format!("Bearer {}x", world.token);
-    for path in ["/users", "/settings", "/rules", "/history", "/messages", "/holds", "/subscriptions", "/roles", "/schedules", "/nothing"] {
+    for path in [
+        "/users",
+        "/settings",
+        "/rules",
+        "/history",
+        "/messages",
+        "/holds",
+        "/subscriptions",
+        "/roles",
+        "/schedules",
+        "/nothing",
+    ] {
         for headers in [&[][..], &[("Authorization", wrong.as_str())], &[("Authorization", "Basic YWRtaW46")]] {
             let (status, kind, text) = world.http("GET", &format!("/api/v1{path}"), headers, None);
             assert_eq!((status, kind.as_str()), (401, "application/problem+json"), "{path}: {text}");
@@ -19,7 +30,8 @@ fn without_the_token_everything_is_401_with_problem_details() {
             assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
         }
     }
-    let (status, ..) = world.http("PUT", "/api/v1/rules", &[("Content-Type", "application/json")], Some(b"{}".to_vec()));
+    let (status, ..) =
+        world.http("PUT", "/api/v1/rules", &[("Content-Type", "application/json")], Some(b"{}".to_vec()));
     assert_eq!(status, 401);
 }
 
@@ -49,7 +61,8 @@ fn unknown_keys_and_bad_values_are_400_with_the_key_named_and_nothing_is_kept() 
         assert!(answer["detail"].as_str().is_some_and(|detail| detail.contains(named)), "{body}: {answer}");
     }
     for body in ["", "{", "[]", "nul"] {
-        let headers = [("Authorization", format!("Bearer {}", world.token)), ("Content-Type", "application/json".to_owned())];
+        let headers =
+            [("Authorization", format!("Bearer {}", world.token)), ("Content-Type", "application/json".to_owned())];
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let (status, kind, text) = world.http("PUT", "/api/v1/rules", &headers, Some(body.into()));
         assert_eq!((status, kind.as_str()), (400, "application/problem+json"), "{body:?}: {text}");
@@ -77,7 +90,11 @@ fn put_merges_and_a_users_rules_say_where_each_value_comes_from() {
     world.put("/rules", &json!({ "meeting": { "priority": "espo" } }));
     world.put("/rules", &json!({ "attendees": "none" }));
     let rules = world.get("/rules");
-    assert_eq!((&rules["meeting"]["priority"], &rules["meeting"]["direction"]), (&json!("espo"), &json!("both")), "{rules}");
+    assert_eq!(
+        (&rules["meeting"]["priority"], &rules["meeting"]["direction"]),
+        (&json!("espo"), &json!("both")),
+        "{rules}"
+    );
     assert_eq!(rules["attendees"], "none");
     let path = format!("/users/{}/rules", world.id("anna"));
     world.put(&path, &json!({ "meeting": { "direction": "espo_to_outlook" } }));
@@ -103,12 +120,8 @@ fn secrets_are_never_shown_neither_by_the_api_nor_in_the_log() {
     let bound = world.id("anna");
     shown.push_str(&world.get(&format!("/users/{bound}")).to_string());
     shown.push_str(&world.product.log());
-    let mut secrets = vec![
-        world.espo.api_key(),
-        world.espo.admin().password,
-        world.graph.client_secret(),
-        world.token.clone(),
-    ];
+    let mut secrets =
+        vec![world.espo.api_key(), world.espo.admin().password, world.graph.client_secret(), world.token.clone()];
     secrets.extend(world.espo.webhooks().iter().filter_map(|hook| hook["secretKey"].as_str().map(str::to_owned)));
     for secret in secrets {
         assert!(!shown.contains(&secret), "a secret is shown: {secret}");
@@ -217,7 +230,8 @@ fn a_preview_tells_and_writes_nothing() {
     world.settle();
     let mark = world.mark();
     world.put(&format!("/users/{}/rules", world.id("anna")), &json!({ "meeting": { "direction": "both" } }));
-    let job = world.post("/sync", &json!({ "dry_run": true, "kind": "Meeting" }))["job_id"].as_str().unwrap().to_owned();
+    let job =
+        world.post("/sync", &json!({ "dry_run": true, "kind": "Meeting" }))["job_id"].as_str().unwrap().to_owned();
     let job = world.eventually_some("the preview", || {
         let job = world.get(&format!("/jobs/{job}"));
         (job["state"] == "done" || job["state"] == "failed").then_some(job)
@@ -288,7 +302,9 @@ fn probes_and_documents_answer_without_a_token() {
         assert_eq!(world.http("GET", path, &[], None).0, 200, "{path}");
     }
     let openapi: Value = serde_json::from_str(&world.http("GET", "/api/openapi.json", &[], None).2).unwrap();
-    for path in ["/api/v1/rules", "/api/v1/users/{id}/binding", "/api/v1/messages/{id}/replay", "/api/v1/records/{kind}/{id}"] {
+    for path in
+        ["/api/v1/rules", "/api/v1/users/{id}/binding", "/api/v1/messages/{id}/replay", "/api/v1/records/{kind}/{id}"]
+    {
         assert!(openapi["paths"].get(path).is_some(), "{path} is not described");
     }
     let (_, _, metrics) = world.http("GET", "/metrics", &[], None);

@@ -31,7 +31,10 @@ fn an_unknown_variable_is_named_with_its_nearest_neighbour() {
 fn an_unknown_key_of_the_file_is_named_with_file_and_nearest_neighbour() {
     let toml = "[sync]\npol_interval = \"5s\"\n";
     let text = complaint(&run(&["--config", "given.toml", "migrate", "status"], &[], Some(toml)));
-    assert!(text.contains("sync.pol_interval") && text.contains("sync.poll_interval") && text.contains("given.toml"), "{text}");
+    assert!(
+        text.contains("sync.pol_interval") && text.contains("sync.poll_interval") && text.contains("given.toml"),
+        "{text}"
+    );
 }
 
 #[test]

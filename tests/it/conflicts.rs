@@ -159,7 +159,11 @@ fn a_private_event_is_not_copied_unless_the_user_says_so() {
     world.settle();
     assert_eq!(world.espo.records("Meeting").len(), 1);
     world.put(&format!("/users/{}/rules", world.id("anna")), &json!({ "private_events": "busy" }));
-    let event = world.outlook_create("anna", "Dentist", json!({ "sensitivity": "private", "body": { "contentType": "text", "content": "teeth" } }));
+    let event = world.outlook_create(
+        "anna",
+        "Dentist",
+        json!({ "sensitivity": "private", "body": { "contentType": "text", "content": "teeth" } }),
+    );
     world.eventually("a busy block", || world.records("Private").len() == 1 || world.espo.records("Meeting").len() > 2);
     world.settle();
     let all = format!("{:?}", world.espo.records("Meeting"));

@@ -72,7 +72,11 @@ impl Play {
                 self.tags += 1;
                 let subject = format!("O{} {word}", self.tags);
                 self.told.push(format!("create event {subject}"));
-                self.world.outlook_create("anna", &subject, json!({ "start": graph_time(start), "end": graph_time(end) }));
+                self.world.outlook_create(
+                    "anna",
+                    &subject,
+                    json!({ "start": graph_time(start), "end": graph_time(end) }),
+                );
             }
             4 | 5 => {
                 let Some(record) = self.pick(&records).filter(|record| self.may_edit(record)) else { return };
@@ -109,14 +113,16 @@ impl Play {
 
     /// Kills the service at a request that the seed chooses: before it is handled, or when its answer is lost.
     fn crash(&mut self) {
-        let wire: Wire = if self.below(2) == 0 { self.world.espo.wire().clone() } else { self.world.graph.wire().clone() };
+        let wire: Wire =
+            if self.below(2) == 0 { self.world.espo.wire().clone() } else { self.world.graph.wire().clone() };
         let mark = wire.mark();
         let skip = u32::try_from(self.below(30)).unwrap();
         let method = if self.below(2) == 0 { "" } else { "POST" };
         // Writes are rarer than reads.
         let skip = if method.is_empty() { skip } else { skip / 8 };
         let after = self.below(2) == 0;
-        let fault = if after { Fault::drop_after(method, "") } else { Fault::latency(method, "", Duration::from_millis(700)) };
+        let fault =
+            if after { Fault::drop_after(method, "") } else { Fault::latency(method, "", Duration::from_millis(700)) };
         wire.push(fault.skip(skip));
         self.told.push(format!("kill at request {skip} {method} (done: {after})"));
         // The kill may come at any of these edits already.
@@ -154,7 +160,12 @@ impl Play {
         let mut here: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for record in &records {
             let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
-            here.entry(tag(record)).or_default().push(format!("{} {} {}", title(record), text("dateStart"), text("dateEnd")));
+            here.entry(tag(record)).or_default().push(format!(
+                "{} {} {}",
+                title(record),
+                text("dateStart"),
+                text("dateEnd")
+            ));
         }
         let mut there: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for event in &events {
@@ -186,10 +197,10 @@ fn play(seed: u64) {
             play.edit();
         }
         play.world.serve();
-        play.is_away = false;
         if play.below(2) == 0 {
             play.edit();
         }
+        play.is_away = false;
     }
     play.world.settle_within(60);
     if let Err(why) = play.agree() {
@@ -242,13 +253,21 @@ fn what_was_accepted_with_200_survives_a_kill_at_once() {
     let ids: Vec<String> = (0..40).map(|n| format!("65a0f0c00000000{n:02}")).collect();
     for id in &ids {
         let body = json!([{ "id": id }]).to_string();
-        let (current, _) = simulators::espocrm::signatures(hook["id"].as_str().unwrap(), hook["secretKey"].as_str().unwrap(), body.as_bytes());
+        let (current, _) = simulators::espocrm::signatures(
+            hook["id"].as_str().unwrap(),
+            hook["secretKey"].as_str().unwrap(),
+            body.as_bytes(),
+        );
         let (status, ..) = world.http("POST", "/webhooks/espocrm", &[("Signature", &current)], Some(body.into_bytes()));
         assert_eq!(status, 200);
     }
     world.crash();
     world.serve();
-    let known: Vec<String> = world.items("/messages?limit=500").iter().filter_map(|one| one["target"]["id"].as_str().map(str::to_owned)).collect();
+    let known: Vec<String> = world
+        .items("/messages?limit=500")
+        .iter()
+        .filter_map(|one| one["target"]["id"].as_str().map(str::to_owned))
+        .collect();
     let lost: Vec<&String> = ids.iter().filter(|id| !known.contains(id)).collect();
     assert!(lost.is_empty(), "{lost:?}");
 }

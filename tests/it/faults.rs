@@ -36,7 +36,8 @@ fn a_record_of_odd_form_is_told_and_the_others_go_on() {
         world.espo_update(&id, json!({ "name": "Odd, edited" }));
         world.espo_create("anna", "Even", json!({}));
         world.one_event("anna", "Even");
-        let reasons = world.eventually_some("it is told", || Some(troubled(&world, &id)).filter(|found| !found.is_empty()));
+        let reasons =
+            world.eventually_some("it is told", || Some(troubled(&world, &id)).filter(|found| !found.is_empty()));
         assert!(reasons.iter().all(|(_, reason)| reason.len() > 10), "{body}: {reasons:?}");
         assert_eq!(world.events("anna", "Odd").len(), 1, "{body}: the event was touched");
         world.espo.wire().clear();
@@ -48,7 +49,12 @@ fn a_record_of_odd_form_is_told_and_the_others_go_on() {
 
 #[test]
 fn an_event_of_odd_form_is_told_and_the_others_go_on() {
-    let odd = [json!([]), json!("text"), json!({ "id": 5, "subject": ["x"], "start": "tomorrow" }), json!({ "id": "x", "start": { "dateTime": "?", "timeZone": 5 } })];
+    let odd = [
+        json!([]),
+        json!("text"),
+        json!({ "id": 5, "subject": ["x"], "start": "tomorrow" }),
+        json!({ "id": "x", "start": { "dateTime": "?", "timeZone": 5 } }),
+    ];
     for body in odd {
         let world = World::start();
         let (record, event) = world.pair("Odd", json!({}));
@@ -58,7 +64,8 @@ fn an_event_of_odd_form_is_told_and_the_others_go_on() {
         world.outlook_update("anna", &event, json!({ "subject": "Odd, edited" }));
         world.outlook_create("anna", "Even", json!({}));
         world.one_record("Even");
-        let reasons = world.eventually_some("it is told", || Some(troubled(&world, &item)).filter(|found| !found.is_empty()));
+        let reasons =
+            world.eventually_some("it is told", || Some(troubled(&world, &item)).filter(|found| !found.is_empty()));
         assert!(reasons.iter().all(|(_, reason)| reason.len() > 10), "{body}: {reasons:?}");
         assert_eq!(world.records("Odd").len(), 1, "{body}: the record was touched");
         world.graph.wire().clear();
@@ -71,16 +78,20 @@ fn an_event_of_odd_form_is_told_and_the_others_go_on() {
 #[test]
 fn a_refusal_for_good_is_a_dead_letter_with_its_reason_and_replay_mends_it() {
     let world = World::start();
-    let refusal = json!({ "error": { "code": "ErrorInvalidRequest", "message": "The request is invalid in a way of its own." } });
+    let refusal =
+        json!({ "error": { "code": "ErrorInvalidRequest", "message": "The request is invalid in a way of its own." } });
     world.graph.wire().push(Fault::status("POST", "/events", 400).body(refusal).times(-1));
     let id = world.espo_create("anna", "Refused", json!({}));
-    let dead = world.eventually_some("a dead letter", || world.dead().into_iter().find(|one| one["target"]["id"] == id.as_str()));
+    let dead = world
+        .eventually_some("a dead letter", || world.dead().into_iter().find(|one| one["target"]["id"] == id.as_str()));
     assert!(dead["last_error"].as_str().is_some_and(|reason| reason.contains("invalid")), "{dead}");
     assert!(world.metric("dead_letters", "") >= 1.0);
     // The webhook and the poll both tell of the record.
     world.settle();
     let mark = world.mark();
-    world.never("a refusal for good is tried again", 2, || world.graph.wire().since(mark.1).iter().any(|row| row.method == "POST" && row.path.contains("/events")));
+    world.never("a refusal for good is tried again", 2, || {
+        world.graph.wire().since(mark.1).iter().any(|row| row.method == "POST" && row.path.contains("/events"))
+    });
     world.graph.wire().clear();
     world.post("/messages/replay", &json!({ "state": "dead" }));
     world.one_event("anna", "Refused");
@@ -191,7 +202,8 @@ fn a_failed_or_unanswered_update_of_espocrm_is_made_once_the_more() {
     for (n, fault) in faults.into_iter().enumerate() {
         world.espo.wire().push(fault.clone());
         world.outlook_update("anna", &event, json!({ "subject": format!("Name {n}") }));
-        world.eventually(&format!("it is written after {fault:?}"), || title(&world.record(&id)) == format!("Name {n}"));
+        world
+            .eventually(&format!("it is written after {fault:?}"), || title(&world.record(&id)) == format!("Name {n}"));
         world.settle();
         assert_eq!(world.espo.wire().pending_faults(), Some(0), "the fault did not strike");
     }
@@ -206,7 +218,9 @@ fn a_failed_or_unanswered_deletion_is_carried_out_in_the_end() {
     for (n, (method, status)) in faults.into_iter().enumerate() {
         let name = format!("Going {n}");
         let (id, event) = world.pair(&name, json!({}));
-        let fault = |path: &str| if status == 0 { Fault::drop_after(method, path) } else { Fault::status(method, path, status) };
+        let fault = |path: &str| {
+            if status == 0 { Fault::drop_after(method, path) } else { Fault::status(method, path, status) }
+        };
         if n % 2 == 0 {
             world.espo.wire().push(fault("/Meeting/"));
             world.person("anna").delete_event(&event).unwrap();
@@ -228,7 +242,9 @@ fn an_unanswered_creation_of_a_lead_makes_no_second_lead() {
     let attendees = json!([world.attendee("nina@new.example", "Nina Novak")]);
     world.outlook_create("anna", "With Nina", json!({ "attendees": attendees }));
     let record = || world.records("With Nina").first().cloned();
-    world.eventually("she takes part", || record().is_some_and(|record| record["leadsIds"].as_array().is_some_and(|ids| ids.len() == 1)));
+    world.eventually("she takes part", || {
+        record().is_some_and(|record| record["leadsIds"].as_array().is_some_and(|ids| ids.len() == 1))
+    });
     world.settle();
     assert_eq!(world.espo.records("Lead").len(), 1);
     assert_eq!(world.records("With Nina").len(), 1);
@@ -289,7 +305,9 @@ fn an_empty_or_broken_list_deletes_nothing() {
     world.graph.wire().push(Fault::status("GET", "/calendarView", 200).body(json!({ "value": [] })).times(-1));
     let mark = world.mark();
     let job = world.post("/sync", &json!({}))["job_id"].as_str().unwrap().to_owned();
-    world.eventually("the job ends", || ["done", "failed"].contains(&world.get(&format!("/jobs/{job}"))["state"].as_str().unwrap()));
+    world.eventually("the job ends", || {
+        ["done", "failed"].contains(&world.get(&format!("/jobs/{job}"))["state"].as_str().unwrap())
+    });
     world.settle();
     world.espo.wire().clear();
     world.graph.wire().clear();
@@ -302,7 +320,10 @@ fn an_empty_or_broken_list_deletes_nothing() {
 fn a_403_or_500_of_one_record_is_not_taken_for_a_deletion() {
     let world = World::start();
     for (n, status) in [403, 500, 502].into_iter().enumerate() {
-        let (id, event) = world.pair(&format!("Hidden {n}"), json!({ "dateStart": espo(at(7, 1 + n as u32)), "dateEnd": espo(at(7, 2 + n as u32)) }));
+        let (id, event) = world.pair(
+            &format!("Hidden {n}"),
+            json!({ "dateStart": espo(at(7, 1 + n as u32)), "dateEnd": espo(at(7, 2 + n as u32)) }),
+        );
         world.espo.wire().push(Fault::status("GET", &format!("Meeting/{id}"), status).times(-1));
         world.outlook_update("anna", &event, json!({ "subject": format!("Hidden {n}, edited") }));
         world.never("the event must stay", 3, || world.person("anna").event(&event).is_none());

@@ -70,7 +70,8 @@ fn reauthorization_is_answered_by_a_renewal() {
     let mark = world.mark();
     world.wait_for(world.graph.lifecycle("reauthorizationRequired", None));
     let path = format!("/subscriptions/{}", before["events"]);
-    let renewed = || world.graph.wire().since(mark.1).iter().any(|row| row.method == "PATCH" && row.path.contains(&path));
+    let renewed =
+        || world.graph.wire().since(mark.1).iter().any(|row| row.method == "PATCH" && row.path.contains(&path));
     world.eventually("it is renewed", renewed);
     world.outlook_create("anna", "After it", json!({}));
     world.one_record("After it");

@@ -23,12 +23,14 @@ const PACKAGES: [&str; 4] = ["sync", "store", "espocrm", "graph"];
 
 /// The modules that a source names below `crate::` (or below the crate's name), comments left out.
 fn used(source: &str) -> BTreeSet<String> {
-    let code: String = source.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect();
+    let code: String =
+        source.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect();
     let mut found = BTreeSet::new();
     for prefix in ["crate::", "espo_outlook::"] {
         for (at, _) in code.match_indices(prefix) {
             let rest = &code[at + prefix.len()..];
-            let name = |text: &str| text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
+            let name =
+                |text: &str| text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
             match rest.strip_prefix('{') {
                 None => drop(found.insert(name(rest))),
                 Some(group) => {
@@ -88,7 +90,8 @@ fn the_modules_use_each_other_only_as_the_table_says() {
 
 #[test]
 fn uses_are_found_in_every_form() {
-    let source = "use crate::http::x;\nuse crate::{cli::Cli, work::{a, schedule}};\n// crate::queue\nfn f() { crate::app::g() }";
+    let source =
+        "use crate::http::x;\nuse crate::{cli::Cli, work::{a, schedule}};\n// crate::queue\nfn f() { crate::app::g() }";
     let wanted = ["app", "cli", "http", "work"].map(str::to_owned);
     assert_eq!(used(source), BTreeSet::from(wanted));
 }

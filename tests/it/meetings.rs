@@ -97,7 +97,8 @@ fn an_all_day_record_becomes_an_all_day_event_whose_end_is_exclusive() {
     assert_eq!(span(&shown), (midnight(7), midnight(9)));
     world.espo_update(&id, espo_day(8, 8));
     world.eventually("the event moves", || span(&world.event("anna", &event)) == (midnight(8), midnight(9)));
-    let timed = json!({ "dateStartDate": null, "dateEndDate": null, "dateStart": espo(at(8, 9)), "dateEnd": espo(at(8, 10)) });
+    let timed =
+        json!({ "dateStartDate": null, "dateEndDate": null, "dateStart": espo(at(8, 9)), "dateEnd": espo(at(8, 10)) });
     world.espo_update(&id, timed);
     world.eventually("the event gets a time", || world.event("anna", &event)["isAllDay"] == false);
     world.settle();
@@ -124,7 +125,9 @@ fn text_travels_both_ways_and_leaves_no_markup_in_espocrm() {
     assert!(body_of(&world.event("anna", &event)).contains("Second &amp; last"), "{}", world.event("anna", &event));
     let html = json!({ "body": { "contentType": "html", "content": "<html><body><p>New <b>words</b> &amp; more</p></body></html>" } });
     world.outlook_update("anna", &event, html);
-    world.eventually("the text is in EspoCRM", || world.record(&id)["description"].as_str().is_some_and(|t| t.contains("words")));
+    world.eventually("the text is in EspoCRM", || {
+        world.record(&id)["description"].as_str().is_some_and(|t| t.contains("words"))
+    });
     let text = world.record(&id)["description"].as_str().unwrap().to_owned();
     assert!(!text.contains("<p>") && !text.contains("&amp;") && text.contains("& more"), "markup is left: {text}");
     world.settle();
@@ -199,7 +202,11 @@ fn what_starts_before_the_start_date_is_left_alone() {
     let old = json!({ "start": graph_time(at(-7, 10)), "end": graph_time(at(-7, 11)) });
     world.outlook_create("anna", "Old in Outlook", old);
     world.espo_create("anna", "New in EspoCRM", json!({}));
-    world.outlook_create("anna", "New in Outlook", json!({ "start": graph_time(at(8, 10)), "end": graph_time(at(8, 11)) }));
+    world.outlook_create(
+        "anna",
+        "New in Outlook",
+        json!({ "start": graph_time(at(8, 10)), "end": graph_time(at(8, 11)) }),
+    );
     world.one_event("anna", "New in EspoCRM");
     world.one_record("New in Outlook");
     world.settle();
@@ -220,7 +227,8 @@ fn an_unbound_user_is_left_alone_on_both_sides() {
     world.settle();
     assert!(world.events("boris", "Boris alone").is_empty() && world.records("Boris private").is_empty());
     let boris = crate::support::mail("boris");
-    let asked: Vec<_> = world.graph.wire().log().into_iter().filter(|row| row.mailbox.as_deref() == Some(&boris)).collect();
+    let asked: Vec<_> =
+        world.graph.wire().log().into_iter().filter(|row| row.mailbox.as_deref() == Some(&boris)).collect();
     assert!(asked.is_empty(), "the mailbox of an unbound user was asked for: {asked:?}");
 }
 

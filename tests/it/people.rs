@@ -26,7 +26,8 @@ fn participants_of_a_record_are_invited_once_and_counted() {
     let world = World::start();
     let carla = person(&world, "Contact", "Carla", "Client", &["carla@client.example"]);
     let lars = person(&world, "Lead", "Lars", "Lead", &["lars@lead.example"]);
-    let fields = json!({ "usersIds": [world.id("anna"), world.id("boris")], "contactsIds": [carla], "leadsIds": [lars] });
+    let fields =
+        json!({ "usersIds": [world.id("anna"), world.id("boris")], "contactsIds": [carla], "leadsIds": [lars] });
     let (id, event) = world.pair("Party", fields);
     let invited = ["boris@contoso.example", "carla@client.example", "lars@lead.example"];
     assert_eq!(addresses(&world.event("anna", &event)), invited);
@@ -104,7 +105,10 @@ fn a_participant_without_an_address_stays_in_espocrm() {
     let carla = person(&world, "Contact", "Carla", "Client", &["carla@client.example"]);
     let (id, event) = world.pair("Mixed", json!({ "contactsIds": [silent, carla] }));
     assert_eq!(addresses(&world.event("anna", &event)), ["carla@client.example"]);
-    let attendees = json!([world.attendee("carla@client.example", "Carla Client"), world.attendee("nina@new.example", "Nina Novak")]);
+    let attendees = json!([
+        world.attendee("carla@client.example", "Carla Client"),
+        world.attendee("nina@new.example", "Nina Novak")
+    ]);
     world.outlook_update("anna", &event, json!({ "attendees": attendees }));
     world.eventually("the new one is in EspoCRM", || !ids(&world.record(&id), "leadsIds").is_empty());
     world.settle();
@@ -130,7 +134,8 @@ fn who_is_taken_off_in_outlook_is_taken_off_in_espocrm() {
 fn an_answer_given_in_outlook_reaches_espocrm() {
     let world = World::start();
     let carla = person(&world, "Contact", "Carla", "Client", &["carla@client.example"]);
-    let (id, event) = world.pair("Answer", json!({ "contactsIds": [carla.clone()], "usersIds": [world.id("anna"), world.id("boris")] }));
+    let (id, event) = world
+        .pair("Answer", json!({ "contactsIds": [carla.clone()], "usersIds": [world.id("anna"), world.id("boris")] }));
     world.person("anna").attendee_answers(&event, "carla@client.example", "accepted").unwrap();
     let column = |link: &str, of: &str| world.record(&id)[format!("{link}Columns")][of]["status"].clone();
     world.eventually("she has accepted", || column("contacts", &carla) == "Accepted");

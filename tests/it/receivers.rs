@@ -12,7 +12,8 @@ struct Hook {
 
 fn hook(world: &World, event: &str) -> Hook {
     let hooks = world.espo.webhooks();
-    let hook = hooks.iter().find(|hook| hook["event"] == event).unwrap_or_else(|| panic!("no webhook {event}: {hooks:?}"));
+    let hook =
+        hooks.iter().find(|hook| hook["event"] == event).unwrap_or_else(|| panic!("no webhook {event}: {hooks:?}"));
     let text = |name: &str| hook[name].as_str().unwrap().to_owned();
     Hook { id: text("id"), secret: text("secretKey") }
 }
@@ -161,10 +162,15 @@ fn a_real_notification_of_something_unknown_does_no_harm() {
     let mark = world.mark();
     // Only a delivery tells the secret of a subscription.
     let sent = world.graph.deliveries().into_iter().rev().find(|one| one.kind == "notification").unwrap();
-    let (subscription, state) = (sent.body["value"][0]["subscriptionId"].clone(), sent.body["value"][0]["clientState"].clone());
+    let (subscription, state) =
+        (sent.body["value"][0]["subscriptionId"].clone(), sent.body["value"][0]["clientState"].clone());
     for item in ["AAkALgNobodyKnowsThis=", "..%2F..%2Fme", "a b?c#d", "ünïcode"] {
         let body = notice(&subscription, &state, item).to_string().into_bytes();
-        assert_eq!(world.http("POST", "/webhooks/graph", &[("Content-Type", "application/json")], Some(body)).0, 202, "{item}");
+        assert_eq!(
+            world.http("POST", "/webhooks/graph", &[("Content-Type", "application/json")], Some(body)).0,
+            202,
+            "{item}"
+        );
     }
     world.outlook_create("anna", "Afterwards", json!({}));
     world.one_record("Afterwards");
@@ -179,7 +185,8 @@ fn the_validation_token_is_given_back_decoded_once_as_text() {
     let token = "Validation: a+b &%é<script>alert(1)</script> %2B 100% \"ü\"";
     let encoded: String = url::form_urlencoded::byte_serialize(token.as_bytes()).collect();
     for path in ["/webhooks/graph", "/webhooks/graph/lifecycle"] {
-        let (status, kind, text) = world.http("POST", &format!("{path}?validationToken={encoded}"), &[], Some(Vec::new()));
+        let (status, kind, text) =
+            world.http("POST", &format!("{path}?validationToken={encoded}"), &[], Some(Vec::new()));
         assert_eq!((status, text.as_str()), (200, token), "{path}");
         assert!(kind.starts_with("text/plain"), "{kind}");
     }
@@ -189,7 +196,8 @@ fn the_validation_token_is_given_back_decoded_once_as_text() {
 fn nonsense_at_the_graph_receiver_is_refused_without_harm() {
     let world = World::start();
     for body in ["", "null", "[]", "{\"value\": 5}", "{\"value\": [5, null, {}]}", "{\"value\":["] {
-        let (status, ..) = world.http("POST", "/webhooks/graph", &[("Content-Type", "application/json")], Some(body.into()));
+        let (status, ..) =
+            world.http("POST", "/webhooks/graph", &[("Content-Type", "application/json")], Some(body.into()));
         assert!(status == 202 || status == 400, "{body:?}: {status}");
     }
     world.outlook_create("anna", "Afterwards", json!({}));

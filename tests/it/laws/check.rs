@@ -30,7 +30,8 @@ fn people_of(event: &Value) -> BTreeSet<String> {
 pub fn shown(play: &Play<'_>) -> Shown {
     let mut all = Shown::new();
     for record in play.records() {
-        let part = ["name", "dateStart", "dateEnd", "description", "cLocation", "status"].map(|name| text(&record, &[name]));
+        let part =
+            ["name", "dateStart", "dateEnd", "description", "cLocation", "status"].map(|name| text(&record, &[name]));
         all.entry(tag_of(&record).unwrap_or(255)).or_default().0.extend(part);
     }
     for event in play.events() {
@@ -91,10 +92,14 @@ async fn in_step(context: &Context, tag: u8, record: &Value, event: &Value) -> R
         return Err(format!("the link of M{tag} is {:?}", link.state));
     }
     let fetched = context.espo.client.record(&context.schema, Kind::Meeting, &record_id, context.acting()).await;
-    let Ok(Seen::Present(fetched)) = fetched else { return Err(format!("the record of M{tag} cannot be read: {fetched:?}")) };
+    let Ok(Seen::Present(fetched)) = fetched else {
+        return Err(format!("the record of M{tag} cannot be read: {fetched:?}"));
+    };
     let item_id = link.replica_of(&link.owner).map(|replica| replica.item_id.clone()).unwrap_or_default();
     let item = items::read(context, Place { list: None, id: &item_id }, Some(&link)).await;
-    let Ok(Seen::Present(mut item)) = item else { return Err(format!("the link of M{tag} names an event that is gone: {item:?}")) };
+    let Ok(Seen::Present(mut item)) = item else {
+        return Err(format!("the link of M{tag} names an event that is gone: {item:?}"));
+    };
     let subject = text(event, &["subject"]);
     if item.values.get(&Field::Title).and_then(Held::as_text) != Some(&subject) {
         return Err(format!("the link of M{tag} names another event than {event_id}"));
@@ -163,7 +168,8 @@ fn nothing_lost(tag: u8, told: &Told, record: Option<&Value>, event: Option<&Val
 /// Nobody is made twice, nobody who was invited is left out, and nobody is mailed more often than something changed.
 fn people(play: &Play<'_>, events: &BTreeMap<u8, Value>) -> Result<(), String> {
     let nina = address(Who::Nina);
-    let leads = play.stage.espo.records("Lead").into_iter().filter(|lead| text(lead, &["emailAddress"]) == nina).count();
+    let leads =
+        play.stage.espo.records("Lead").into_iter().filter(|lead| text(lead, &["emailAddress"]) == nina).count();
     if leads > 1 {
         return Err(format!("there are {leads} leads of {nina}"));
     }
@@ -188,14 +194,17 @@ fn people(play: &Play<'_>, events: &BTreeMap<u8, Value>) -> Result<(), String> {
     }
     for ((uid, to, kind), count) in mailed {
         let told = tags.get(&uid).and_then(|tag| play.told.get(tag));
-        let invitations = told.map_or(0, |told| told.people.iter().filter(|(who, _, come)| *come && address(*who) == to).count());
+        let invitations =
+            told.map_or(0, |told| told.people.iter().filter(|(who, _, come)| *come && address(*who) == to).count());
         let most = match kind.as_str() {
             "invitation" => invitations,
             "update" => told.map_or(0, |told| told.acts),
             _ => continue,
         };
         if count > most.max(1) {
-            return Err(format!("{to} was sent {count} mails of the kind {kind} about {tags:?}/{uid}, {most} would do"));
+            return Err(format!(
+                "{to} was sent {count} mails of the kind {kind} about {tags:?}/{uid}, {most} would do"
+            ));
         }
     }
     Ok(())

@@ -147,7 +147,13 @@ impl Law {
     }
 
     /// Leaves out steps as long as the story still breaks the law.
-    async fn shrunk(self, theatre: &mut Theatre, seed: u64, mut story: Vec<Step>, mut why: String) -> (Vec<Step>, String) {
+    async fn shrunk(
+        self,
+        theatre: &mut Theatre,
+        seed: u64,
+        mut story: Vec<Step>,
+        mut why: String,
+    ) -> (Vec<Step>, String) {
         let mut portion = story.len().div_ceil(2);
         while portion > 0 {
             let mut at = 0;

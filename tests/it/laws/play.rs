@@ -140,7 +140,13 @@ impl<'a> Play<'a> {
 
     /// Anna's events, whose organizer she is.
     pub fn events(&self) -> Vec<Value> {
-        self.stage.graph.person(&mail("anna")).events().into_iter().filter(|event| event["isOrganizer"] == true).collect()
+        self.stage
+            .graph
+            .person(&mail("anna"))
+            .events()
+            .into_iter()
+            .filter(|event| event["isOrganizer"] == true)
+            .collect()
     }
 
     fn record(&self, tag: u8) -> Option<(String, Value)> {
@@ -197,7 +203,8 @@ impl<'a> Play<'a> {
                         "dateStart": espo_time(start), "dateEnd": espo_time(end) });
                     espo.write_as("anna", "POST", "Meeting", None, &body).unwrap();
                 } else {
-                    let body = json!({ "subject": title(*tag, *value), "start": graph_time(start), "end": graph_time(end) });
+                    let body =
+                        json!({ "subject": title(*tag, *value), "start": graph_time(start), "end": graph_time(end) });
                     anna.create_event(body).unwrap();
                 }
             }
@@ -256,7 +263,8 @@ impl<'a> Play<'a> {
     /// In one's own Outlook; of somebody outside the answer arrives at the organizer's item.
     fn answer(&self, tag: u8, who: Who, word: &'static str) -> Option<()> {
         let (id, event) = self.event(tag)?;
-        let invited = event["attendees"].as_array()?.iter().any(|one| one["emailAddress"]["address"] == address(who).as_str());
+        let invited =
+            event["attendees"].as_array()?.iter().any(|one| one["emailAddress"]["address"] == address(who).as_str());
         if !invited {
             return None;
         }

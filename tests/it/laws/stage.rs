@@ -179,7 +179,12 @@ async fn letter_box(time: &Time) -> String {
     running.url.clone()
 }
 
-fn config(espo: &EspoSim, graph: &GraphSim, (espo_url, graph_url, own): (String, String, String), equipped: bool) -> Config {
+fn config(
+    espo: &EspoSim,
+    graph: &GraphSim,
+    (espo_url, graph_url, own): (String, String, String),
+    equipped: bool,
+) -> Config {
     let mut config = Config::defaults().unwrap();
     config.server.public_url = Some(own.parse().unwrap());
     config.server.admin_token = Some("laws-0123456789abcdef".into());

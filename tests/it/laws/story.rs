@@ -72,14 +72,40 @@ pub enum Trouble {
 /// What a person does. `value` is different each time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
-    Create { tag: u8, side: Side, value: u16 },
-    Edit { tag: u8, side: Side, what: What, value: u16 },
-    Delete { tag: u8, side: Side },
-    Invite { tag: u8, side: Side, who: Who },
-    Uninvite { tag: u8, side: Side, who: Who },
-    Answer { tag: u8, who: Who, word: &'static str },
+    Create {
+        tag: u8,
+        side: Side,
+        value: u16,
+    },
+    Edit {
+        tag: u8,
+        side: Side,
+        what: What,
+        value: u16,
+    },
+    Delete {
+        tag: u8,
+        side: Side,
+    },
+    Invite {
+        tag: u8,
+        side: Side,
+        who: Who,
+    },
+    Uninvite {
+        tag: u8,
+        side: Side,
+        who: Who,
+    },
+    Answer {
+        tag: u8,
+        who: Who,
+        word: &'static str,
+    },
     /// Exchange touches the event for its own reasons.
-    Touch { tag: u8 },
+    Touch {
+        tag: u8,
+    },
 }
 
 impl Act {
@@ -100,12 +126,24 @@ impl Act {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     Act(Act),
-    Pass { seconds: i64 },
+    Pass {
+        seconds: i64,
+    },
     Post(Post),
     Run(Run),
     /// The `skip`-th request to a side stands still, before it is handled or after.
-    Held { run: Run, side: Side, skip: u8, after: bool, meanwhile: Meanwhile },
-    Trouble { side: Side, skip: u8, what: Trouble },
+    Held {
+        run: Run,
+        side: Side,
+        skip: u8,
+        after: bool,
+        meanwhile: Meanwhile,
+    },
+    Trouble {
+        side: Side,
+        skip: u8,
+        what: Trouble,
+    },
     /// The service tells itself what is new, by the means of the law's mode, and works until it rests.
     Settle,
     /// The service tells itself what is new, by the means of the law's mode.
@@ -239,7 +277,8 @@ pub fn of_crashes(dice: &Dice) -> Vec<Step> {
             6..=8 => author.post(),
             9 => Step::Run(author.run()),
             10..=11 => {
-                let what = dice.pick(&[Trouble::ServerError, Trouble::Throttled, Trouble::DropBefore, Trouble::DropAfter]);
+                let what =
+                    dice.pick(&[Trouble::ServerError, Trouble::Throttled, Trouble::DropBefore, Trouble::DropAfter]);
                 Step::Trouble { side: dice.pick(&SIDES), skip: u8::try_from(dice.below(8)).unwrap(), what }
             }
             _ => {

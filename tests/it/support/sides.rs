@@ -11,7 +11,11 @@ use super::{World, mail};
 /// A moment some days from today.
 pub fn at(days: i64, hour: u32) -> DateTime<Utc> {
     let now = SimClock::system().now() + Duration::days(days);
-    now.with_hour(hour).and_then(|t| t.with_minute(0)).and_then(|t| t.with_second(0)).and_then(|t| t.with_nanosecond(0)).unwrap()
+    now.with_hour(hour)
+        .and_then(|t| t.with_minute(0))
+        .and_then(|t| t.with_second(0))
+        .and_then(|t| t.with_nanosecond(0))
+        .unwrap()
 }
 
 /// A day as both sides write it.
@@ -54,14 +58,16 @@ fn merged(mut base: Value, over: Value) -> Value {
 
 /// Writes of records and items by the product since a mark; steps of batches count one by one.
 pub fn writes(espo: &EspoSim, graph: &GraphSim, mark: (usize, usize)) -> (Vec<Logged>, Vec<Logged>) {
-    let of_records = |row: &Logged| !["/Webhook", "/App/", "/Admin/", "/Layout/"].iter().any(|part| row.path.contains(part));
+    let of_records =
+        |row: &Logged| !["/Webhook", "/App/", "/Admin/", "/Layout/"].iter().any(|part| row.path.contains(part));
     let of_items = |row: &Logged| {
         row.path.contains("/v1.0/") && !row.path.contains("/subscriptions") && !row.path.contains("$batch")
     };
     let espo_rows = espo.wire().writes_since(mark.0).into_iter().filter(of_records).collect();
     let mut graph_rows: Vec<Logged> = graph.wire().writes_since(mark.1).into_iter().filter(of_items).collect();
     let since = graph.wire().log().get(mark.1).map(|row| row.at);
-    let steps = graph.batch_steps().into_iter().filter(|step| step.is_write() && since.is_some_and(|since| step.at >= since));
+    let steps =
+        graph.batch_steps().into_iter().filter(|step| step.is_write() && since.is_some_and(|since| step.at >= since));
     graph_rows.extend(steps.filter(|step| !step.path.contains("/subscriptions")));
     (espo_rows, graph_rows)
 }

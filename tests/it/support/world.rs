@@ -298,7 +298,13 @@ impl World {
     }
 
     /// Any request: status, media type and text.
-    pub fn http(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<Vec<u8>>) -> (u16, String, String) {
+    pub fn http(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> (u16, String, String) {
         let method = method.parse::<reqwest::Method>().unwrap();
         let mut request = self.client.request(method, format!("{}{path}", self.url));
         for (name, value) in headers {

@@ -71,12 +71,46 @@ pub fn absorb(mut link: Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]
     for (step, outcome) in plan.steps.iter().zip(outcomes) {
         apply(&mut link, &step.action, outcome, now);
     }
+    note_files(&mut link, view, plan, outcomes);
     rebase(&mut link, plan, outcomes);
+    note_sent(&mut link, view, plan, outcomes);
     prune(&mut link, now);
     if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Stale | Outcome::Unsure)) {
         note_read(&mut link, view);
     }
     link
+}
+
+/// Which file each id is, as it was seen and then as it was written.
+fn note_files(link: &mut Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]) {
+    if let Some(record) = view.record.present() {
+        link.note_files(Side::Espo, &record.values);
+    }
+    if let Some(item) = view.item.present() {
+        link.note_files(Side::Outlook, &item.values);
+    }
+    for (step, outcome) in plan.steps.iter().zip(outcomes) {
+        if step.action.writes().is_some_and(|writes| writes.contains_key(&Field::Attachments)) {
+            match outcome {
+                Outcome::Record(record) => link.note_files(Side::Espo, &record.values),
+                Outcome::Item(item) => link.note_files(Side::Outlook, &item.values),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What was sent is remembered only where it may be on its way still.
+fn note_sent(link: &mut Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]) {
+    let unsure = |side: Side| {
+        let mut tried = plan.steps.iter().zip(outcomes);
+        tried.any(|(step, outcome)| step.action.side() == side && *outcome == Outcome::Unsure)
+    };
+    let unseen = |side: Side| match side {
+        Side::Espo => *view.record == Seen::Unknown,
+        Side::Outlook => *view.item == Seen::Unknown,
+    };
+    link.sent.retain(|side, _| unsure(*side) || unseen(*side));
 }
 
 /// From now on hints that are older than this look have nothing to tell.
@@ -150,7 +184,14 @@ fn note_item(link: &mut Link, item: &Item) {
         None => {
             let role = if link.owner == item.user { ReplicaRole::Master } else { ReplicaRole::Attendee };
             let (user, item_id) = (item.user.clone(), item.id.clone());
-            link.replicas.push(Replica { user, item_id, list: item.list.clone(), role, etag: item.etag.clone(), written: None });
+            link.replicas.push(Replica {
+                user,
+                item_id,
+                list: item.list.clone(),
+                role,
+                etag: item.etag.clone(),
+                written: None,
+            });
         }
     }
 }

@@ -10,7 +10,7 @@ use chrono_tz::Tz;
 
 use crate::merge::Terms;
 use crate::{
-    Action, Answer, Attendees, Base, Cancelled, Direction, Field, Item, Link, LinkState, NotHeld, Plan, Priority,
+    Action, Agreed, Answer, Attendees, Base, Cancelled, Direction, Field, Item, Link, LinkState, NotHeld, Plan, Priority,
     PrivateEvents, Projection, Reason, Record, Role, Rules, Seen, Series, Side, Status, Step, Value, Values, Verdict,
     Write, Writes, merge_field, project, text,
 };
@@ -88,6 +88,14 @@ pub fn decide(view: &View<'_>) -> Plan {
     if let Some(reason) = excluded(view) {
         return Plan::nothing(Verdict::LeaveAlone(reason));
     }
+    let mut plan = of_ends(view);
+    for (field, agreed) in arrived(view) {
+        plan.agreed.entry(field).or_insert(agreed);
+    }
+    plan
+}
+
+fn of_ends(view: &View<'_>) -> Plan {
     match (view.record, view.item) {
         (Seen::Present(record), Seen::Present(item)) => both(view, record, item),
         (Seen::Present(record), Seen::Gone) => match view.link {
@@ -104,6 +112,28 @@ pub fn decide(view: &View<'_>) -> Plan {
         (_, Seen::Unknown) => Plan::nothing(Verdict::LeaveAlone(Reason::CannotSee { side: Side::Outlook })),
         (Seen::Unknown, _) => Plan::nothing(Verdict::LeaveAlone(Reason::CannotSee { side: Side::Espo })),
     }
+}
+
+/// What was sent without an answer and is seen to have arrived: it is agreed, as if the answer had been seen.
+fn arrived(view: &View<'_>) -> Base {
+    let mut base = Base::new();
+    if let Some(link) = view.link.filter(|link| !link.sent.is_empty()) {
+        let own = |(field, agreed): (&Field, &Agreed)| (field.clone(), agreed.clone());
+        if let Some(record) = view.record.present() {
+            base.extend(link.arrived(Side::Espo, &record.values).map(own));
+        }
+        if let Some(item) = view.item.present() {
+            base.extend(link.arrived(Side::Outlook, &masked(view, item)).map(own));
+        }
+    }
+    base
+}
+
+/// The base, with what has arrived since.
+fn base_of(view: &View<'_>) -> Base {
+    let mut base = view.link.map_or_else(Base::new, |link| link.base.clone());
+    base.extend(arrived(view));
+    base
 }
 
 /// Why a pair takes no part at all, linked or not.
@@ -171,6 +201,7 @@ fn new_item(view: &View<'_>, record: &Record) -> Plan {
     if !record.without_address.is_empty() {
         notes.push(Reason::WithoutAddress { names: record.without_address.clone() });
     }
+    notes.extend(files_left_out(Side::Espo, &record.values));
     Plan { notes, ..Plan::one(Action::CreateItem { writes }, Reason::NewRecord) }
 }
 
@@ -182,10 +213,9 @@ fn new_record(view: &View<'_>, item: &Item) -> Plan {
     if let Some(reason) = not_yet(view, item.kind, Side::Espo, &values, item.created) {
         return Plan::nothing(Verdict::LeaveAlone(reason));
     }
-    Plan::one(
-        Action::CreateRecord { kind: item.kind, writes: all(view, item.kind, &values, Side::Espo) },
-        Reason::NewItem,
-    )
+    let notes = files_left_out(Side::Outlook, &values).into_iter().collect();
+    let writes = all(view, item.kind, &values, Side::Espo);
+    Plan { notes, ..Plan::one(Action::CreateRecord { kind: item.kind, writes }, Reason::NewItem) }
 }
 
 /// Why an item that has no record gets none.
@@ -217,7 +247,12 @@ fn all(view: &View<'_>, kind: crate::Kind, values: &Values, target: Side) -> Wri
         let value = project(kind, field, source, target, &projection);
         (field.clone(), Write { value, source: source.clone(), old: None, lost: None })
     };
-    values.iter().filter(|(field, _)| view.rules.reminders || **field != Field::Reminder).map(write).collect()
+    let wanted = |(field, value): &(&Field, &Value)| match field {
+        Field::Reminder => view.rules.reminders,
+        Field::Attachments => value.as_files().is_some_and(|files| !files.is_empty()),
+        _ => true,
+    };
+    values.iter().filter(wanted).map(write).collect()
 }
 
 pub(crate) fn projection(view: &View<'_>) -> Projection {
@@ -253,7 +288,7 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
     let rules = view.rules.of(kind);
     let newest = if item.modified > record.modified { Side::Outlook } else { Side::Espo };
     let projection = projection(view);
-    let base = view.link.map_or_else(Base::new, |link| link.base.clone());
+    let base = base_of(view);
     let outlook_values = masked(view, item);
     let mut plan = Plan::nothing(Verdict::InStep);
     let (mut to_espo, mut to_outlook) = (Writes::new(), Writes::new());
@@ -297,8 +332,36 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
     if !record.without_address.is_empty() {
         plan.notes.push(Reason::WithoutAddress { names: record.without_address.clone() });
     }
+    plan.notes.extend(files_left_out(Side::Espo, &record.values));
+    plan.notes.extend(files_left_out(Side::Outlook, &outlook_values));
+    plan.notes.extend(files_not_taken(&base, &record.values, &outlook_values));
     push_updates(&mut plan, to_espo, to_outlook);
     plan
+}
+
+/// Files that do not travel at all.
+fn files_left_out(side: Side, values: &Values) -> Option<Reason> {
+    let files = values.get(&Field::Attachments)?.as_files()?;
+    let names: Vec<String> = files.left_out.values().map(|file| file.name.clone()).collect();
+    let too_large = files.left_out.values().any(crate::LeftOut::is_too_large);
+    (!names.is_empty()).then_some(Reason::FilesLeftOut { side, names, too_large })
+}
+
+/// Files that only one side has, which has been settled: the other did not take them.
+fn files_not_taken(base: &Base, espo: &Values, outlook: &Values) -> Vec<Reason> {
+    let files = |values: &Values| values.get(&Field::Attachments).and_then(Value::as_files).cloned();
+    let (Some(agreed), Some(espo), Some(outlook)) = (base.get(&Field::Attachments), files(espo), files(outlook)) else {
+        return Vec::new();
+    };
+    let only = |side: Side, here: &crate::Files, there: &crate::Files| {
+        let settled = |file: &&crate::File| {
+            let on = |side: Side| agreed.on(side).as_files().is_some_and(|files| files.get(file).is_some());
+            there.id_of(&file.hash).is_none() && on(side) && !on(side.other())
+        };
+        let names: Vec<String> = here.without(there).filter(settled).map(|file| file.name.clone()).collect();
+        (!names.is_empty()).then_some(Reason::FilesNotTaken { side, names })
+    };
+    only(Side::Espo, &espo, &outlook).into_iter().chain(only(Side::Outlook, &outlook, &espo)).collect()
 }
 
 /// An answer that can be sent, because the participant's mailbox is bound.
@@ -484,7 +547,7 @@ fn edited_since(view: &View<'_>, link: &Link, left: Side, modified: DateTime<Utc
         _ => values,
     };
     touched
-        && link.base.iter().any(|(field, agreed)| {
+        && base_of(view).iter().any(|(field, agreed)| {
             // Answers of others are no edit, and a reminder is everybody's own.
             !matches!(field, Field::Participants | Field::Reminder)
                 && values.get(field).is_some_and(|value| value != agreed.on(left))

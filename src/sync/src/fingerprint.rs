@@ -22,6 +22,12 @@ pub fn digest(values: &crate::Values) -> String {
     format!("{:016x}{:016x}", fnv(whole.bytes(), 0), fnv(whole.bytes().rev(), 1))
 }
 
+/// A short text that stands for a longer one, such as an id that does not fit into a field.
+#[must_use]
+pub fn short(text: &str) -> String {
+    format!("{:016x}", fnv(text.bytes(), 0))
+}
+
 /// FNV-1a: stable across builds, which the standard library's hasher does not promise, and no secret depends on it.
 fn fnv(bytes: impl Iterator<Item = u8>, seed: u64) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

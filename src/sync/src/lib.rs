@@ -16,6 +16,7 @@
 mod absorb;
 mod change;
 mod decide;
+mod files;
 mod fingerprint;
 mod kind;
 mod link;
@@ -32,7 +33,8 @@ mod value;
 pub use absorb::{Outcome, Refusal, absorb};
 pub use change::{Cause, Change, Target};
 pub use decide::{Deletions, Owner, View, decide};
-pub use fingerprint::{digest, fingerprint};
+pub use files::{File, Files, Known, LARGEST_FILE, LeftOut};
+pub use fingerprint::{digest, fingerprint, short};
 pub use kind::{Field, Kind, Side, UnknownKind};
 pub use link::{Agreed, Base, Link, LinkState, Replica, ReplicaRole, Swing};
 pub use merge::{Merged, agree, merge_field};

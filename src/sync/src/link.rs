@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Answer, Field, Kind, Side, Value};
+use crate::{Answer, Field, Kind, Known, Side, Value, Values};
 
 /// Where a link stands. Transitions are made by [`crate::absorb`] and by [`Link`]'s methods alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,8 +136,15 @@ pub struct Link {
     /// Answers seen on attendees' own copies, by address. A copy that its owner deleted is a `Declined`.
     #[serde(default)]
     pub answers: BTreeMap<String, Answer>,
+    /// Which file each remote id is, by side: an id that is known is never read again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<Side, BTreeMap<String, Known>>,
     /// The last agreed values.
     pub base: Base,
+    /// By side, the pairs that a write to it was to bring about and whose answer was not seen: stored before the request, so
+    /// that after a crash our own write is not taken for an edit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sent: BTreeMap<Side, Base>,
     /// Equal for two unlinked ends that should be matched; see [`crate::fingerprint`].
     pub fingerprint: String,
     /// `modifiedAt` of the record when it was last seen or written.
@@ -176,7 +183,9 @@ impl Link {
             occurrence: None,
             outside: false,
             answers: BTreeMap::new(),
+            files: BTreeMap::new(),
             base: Base::new(),
+            sent: BTreeMap::new(),
             fingerprint,
             record_modified: None,
             record_read: None,
@@ -197,6 +206,24 @@ impl Link {
     #[must_use]
     pub fn replica_of(&self, user: &str) -> Option<&Replica> {
         self.replicas.iter().find(|replica| replica.user == user)
+    }
+
+    /// Remembers which file each id of an end is, as far as its files were looked at.
+    pub fn note_files(&mut self, side: Side, values: &Values) {
+        if let Some(Value::Files(files)) = values.get(&Field::Attachments) {
+            let known = files.known();
+            if known.is_empty() {
+                self.files.remove(&side);
+            } else {
+                self.files.insert(side, known);
+            }
+        }
+    }
+
+    /// What was sent to a side and is seen to have arrived there.
+    pub fn arrived(&self, side: Side, values: &Values) -> impl Iterator<Item = (&Field, &Agreed)> {
+        let sent = self.sent.get(&side).into_iter().flatten();
+        sent.filter(move |(field, pair)| values.get(*field) == Some(pair.on(side)))
     }
 
     /// True when a late message must not bring anything back.

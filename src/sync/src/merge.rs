@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Agreed, Answer, Direction, Field, Kind, People, Person, Priority, Projection, Reason, Side, Value, project,
+    Agreed, Answer, Direction, Field, File, Files, Kind, People, Person, Priority, Projection, Reason, Side, Value, project,
 };
 
 /// What becomes of one field.
@@ -66,6 +66,9 @@ pub fn agree(kind: Kind, field: &Field, espo: &Value, outlook: &Value, with: &Pr
 pub fn merge_field(field: &Field, base: Option<&Agreed>, espo: &Value, outlook: &Value, terms: &Terms<'_>) -> Merged {
     if let (Value::People(espo), Value::People(outlook)) = (espo, outlook) {
         return merge_people(base, espo, outlook, terms);
+    }
+    if let (Value::Files(espo), Value::Files(outlook)) = (espo, outlook) {
+        return merge_files(base, espo, outlook, terms);
     }
     let espo_changed = base.is_none_or(|base| base.espo != *espo);
     let outlook_changed = base.is_none_or(|base| base.outlook != *outlook);
@@ -149,6 +152,61 @@ fn merge_people(base: Option<&Agreed>, espo: &People, outlook: &People, terms: &
         merged.rebase = (base != Some(&agreed)).then_some(agreed);
     }
     merged
+}
+
+/// Files are merged one by one. Unlinked ends are united: no file is lost to a first synchronisation.
+fn merge_files(base: Option<&Agreed>, espo: &Files, outlook: &Files, terms: &Terms<'_>) -> Merged {
+    let empty = Files::default();
+    let (base_espo, base_outlook) = match base {
+        Some(Agreed { espo: Value::Files(espo), outlook: Value::Files(outlook) }) => (espo, outlook),
+        _ => (&empty, &empty),
+    };
+    let mut merged = Merged::default();
+    let (mut for_espo, mut for_outlook) = (espo.plain(), outlook.plain());
+    let differing = espo.without(outlook).map(|file| (Side::Espo, file));
+    for (side, file) in differing.chain(outlook.without(espo).map(|file| (Side::Outlook, file))) {
+        let Some(winner) = winner_of_file(file, side, base_espo, base_outlook, terms) else { continue };
+        if !terms.direction.allows_to(winner.other()) {
+            let reason = Reason::DirectionOff { field: Some(Field::Attachments), to: winner.other() };
+            if !merged.notes.contains(&reason) {
+                merged.notes.push(reason);
+            }
+            continue;
+        }
+        let target = match winner {
+            Side::Espo => &mut for_outlook,
+            Side::Outlook => &mut for_espo,
+        };
+        if winner == side {
+            target.insert(File { ids: BTreeSet::new(), ..file.clone() });
+        } else {
+            target.remove(file);
+        }
+    }
+    if for_espo != *espo {
+        merged.to_espo = Some(Value::Files(for_espo));
+    }
+    if for_outlook != *outlook {
+        merged.to_outlook = Some(Value::Files(for_outlook));
+    }
+    if merged.to_espo.is_none() && merged.to_outlook.is_none() && merged.notes.is_empty() {
+        let agreed = Agreed { espo: Value::Files(espo.clone()), outlook: Value::Files(outlook.clone()) };
+        merged.rebase = (base != Some(&agreed)).then_some(agreed);
+    }
+    merged
+}
+
+/// The side whose having or not having a file counts, for a file that only `side` has; none when that was agreed.
+fn winner_of_file(file: &File, side: Side, base_espo: &Files, base_outlook: &Files, terms: &Terms<'_>) -> Option<Side> {
+    let (in_espo, in_outlook) = (base_espo.get(file).is_some(), base_outlook.get(file).is_some());
+    let espo_changed = in_espo != (side == Side::Espo);
+    let outlook_changed = in_outlook != (side == Side::Outlook);
+    match (espo_changed, outlook_changed) {
+        (false, false) => None,
+        (true, false) => Some(Side::Espo),
+        (false, true) => Some(Side::Outlook),
+        (true, true) => Some(terms.winner()),
+    }
 }
 
 /// Who takes part is agreed; an answer that could not be sent stays a difference.

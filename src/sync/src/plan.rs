@@ -117,7 +117,9 @@ impl Action {
     #[must_use]
     pub const fn side(&self) -> Side {
         match self {
-            Self::CreateItem { .. } | Self::UpdateItem { .. } | Self::DeleteItem | Self::Respond { .. } => Side::Outlook,
+            Self::CreateItem { .. } | Self::UpdateItem { .. } | Self::DeleteItem | Self::Respond { .. } => {
+                Side::Outlook
+            }
             Self::CreateRecord { .. } | Self::UpdateRecord { .. } | Self::DeleteRecord => Side::Espo,
         }
     }
@@ -280,6 +282,27 @@ pub enum Reason {
         /// Their names.
         names: Vec<String>,
     },
+    /// It carries the marker of a pair that is not known (any more), and the other end was not found.
+    Unpaired {
+        /// The side on which nothing was found.
+        missing: Side,
+    },
+    /// Files that stay where they are.
+    FilesLeftOut {
+        /// Where they are.
+        side: Side,
+        /// Their names.
+        names: Vec<String>,
+        /// Whether that is because of their size; else their content cannot be read.
+        too_large: bool,
+    },
+    /// Files that the other side did not take.
+    FilesNotTaken {
+        /// Where they are.
+        side: Side,
+        /// Their names.
+        names: Vec<String>,
+    },
     /// Somebody takes a change back.
     Reverted,
     /// A write was refused.
@@ -323,9 +346,9 @@ impl fmt::Display for Reason {
                 write!(f, "The direction does not allow writing to {}.", side_name(*to))
             }
             Self::NotBound => f.write_str("The assigned user has no active binding to a mailbox."),
-            Self::FirstSyncPending => {
-                f.write_str("The first synchronisation of the user has not begun; it may wait for the confirmation of a hold.")
-            }
+            Self::FirstSyncPending => f.write_str(
+                "The first synchronisation of the user has not begun; it may wait for the confirmation of a hold.",
+            ),
             Self::SwitchedOff => f.write_str("Synchronisation is switched off for this record."),
             Self::BeforeStartDate { start_date } => {
                 write!(f, "It starts before {start_date}, the start date of the binding.")
@@ -364,15 +387,40 @@ impl fmt::Display for Reason {
             Self::AnswerNeedsOwnMailbox { address } => {
                 write!(f, "The answer of {address} can only be given from that mailbox, which is not bound.")
             }
-            Self::Answered { address } => write!(f, "{address} answered in EspoCRM: the answer is sent to the organizer."),
+            Self::Answered { address } => {
+                write!(f, "{address} answered in EspoCRM: the answer is sent to the organizer.")
+            }
             Self::AnswerKept { address } => {
-                write!(f, "The answer of {address} in EspoCRM is kept: Outlook has none yet, and none takes nothing back.")
+                write!(
+                    f,
+                    "The answer of {address} in EspoCRM is kept: Outlook has none yet, and none takes nothing back."
+                )
             }
             Self::AttendeesLeftOut { past: true } => {
                 f.write_str("The event is over: no attendees are written, nobody gets mail.")
             }
             Self::AttendeesLeftOut { past: false } => f.write_str("Attendees are not written to Outlook by rule."),
             Self::WithoutAddress { names } => write!(f, "No e-mail address, so not in Outlook: {}.", names.join(", ")),
+            Self::Unpaired { missing } => write!(
+                f,
+                "It carries the mark of a pair that is not known any more, and its other end was not found in {}: it is left alone. Run relink.",
+                side_name(*missing)
+            ),
+            Self::FilesLeftOut { side, names, too_large: true } => write!(
+                f,
+                "Larger than 25 MB, so left out and only in {}: {}. The rest of the task is synchronised.",
+                side_name(*side),
+                names.join(", ")
+            ),
+            Self::FilesLeftOut { side, names, too_large: false } => write!(
+                f,
+                "The content cannot be read in {}, so left out: {}. The rest of the task is synchronised.",
+                side_name(*side),
+                names.join(", ")
+            ),
+            Self::FilesNotTaken { side, names } => {
+                write!(f, "Only in {}, because the other side refused it: {}.", side_name(*side), names.join(", "))
+            }
             Self::Reverted => f.write_str("A change is taken back."),
             Self::Refused { sentence } => f.write_str(sentence),
         }

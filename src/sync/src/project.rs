@@ -53,6 +53,7 @@ pub fn project(kind: Kind, field: &Field, value: &Value, target: Side, with: &Pr
         }),
         (_, Value::Importance(Importance::Urgent)) if target == Side::Outlook => Value::Importance(Importance::High),
         (_, Value::People(people)) => Value::People(named(people)),
+        (_, Value::Files(files)) => Value::Files(files.plain()),
         _ => value.clone(),
     }
 }

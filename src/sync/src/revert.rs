@@ -11,8 +11,8 @@
 
 use crate::decide::{barred, is_outside, masked, one_way, projection};
 use crate::{
-    Action, Agreed, Field, Kind, People, Person, Plan, Projection, Reason, Side, Step, Value, Values, Verdict, View, Write,
-    Writes, agree, project,
+    Action, Agreed, Field, Kind, People, Person, Plan, Projection, Reason, Side, Step, Value, Values, Verdict, View,
+    Write, Writes, agree, project,
 };
 
 /// One field of a change that was applied.
@@ -80,7 +80,8 @@ pub fn revert_update(view: &View<'_>, written: Side, undo: &[Undo], force: bool)
     let projection = projection(view);
     let mut plan = Plan::nothing(Verdict::Write);
     let (mut to_written, mut to_source) = (Writes::new(), Writes::new());
-    for one in undo {
+    // The contents of files are not in history: nothing could bring one back.
+    for one in undo.iter().filter(|one| one.field != Field::Attachments) {
         let (Some(old), Some(now)) = (&one.old, here.get(&one.field)) else { continue };
         let bar = |side: Side, value: &Value| match value {
             Value::Time(when) => {
@@ -103,7 +104,10 @@ pub fn revert_update(view: &View<'_>, written: Side, undo: &[Undo], force: bool)
         let source_after = source_back.as_ref().or(source_now);
         if back != *now {
             let pair = source_after.unwrap_or(&back).clone();
-            to_written.insert(one.field.clone(), Write { value: back.clone(), source: pair, old: Some(now.clone()), lost: None });
+            to_written.insert(
+                one.field.clone(),
+                Write { value: back.clone(), source: pair, old: Some(now.clone()), lost: None },
+            );
         }
         match (source_back, source_now) {
             (Some(value), Some(now)) if value != *now => {
@@ -206,6 +210,7 @@ fn on_source(kind: Kind, written: Side, one: &Undo, old: &Value, now: &Value, wi
 /// People as they were before, with the answers that they have given by now.
 fn as_answered_now(old: &Value, now: &Value) -> Value {
     let (Value::People(old), Value::People(now)) = (old, now) else { return old.clone() };
-    let answered = |(address, person): (&String, &Person)| (address.clone(), now.0.get(address).unwrap_or(person).clone());
+    let answered =
+        |(address, person): (&String, &Person)| (address.clone(), now.0.get(address).unwrap_or(person).clone());
     Value::People(People(old.0.iter().map(answered).collect()))
 }

@@ -9,6 +9,8 @@ use std::fmt;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::files::Files;
+
 /// Values of an end, by field. A field that is absent could not be read or does not exist there: it is left alone.
 pub type Values = BTreeMap<crate::Field, Value>;
 
@@ -30,6 +32,8 @@ pub enum Value {
     Reminder(Option<u32>),
     /// A yes or no of a configured pair.
     Flag(bool),
+    /// Attachments of a task.
+    Files(Files),
 }
 
 impl Value {
@@ -43,6 +47,12 @@ impl Value {
     #[must_use]
     pub const fn as_when(&self) -> Option<&When> {
         if let Self::Time(when) = self { Some(when) } else { None }
+    }
+
+    /// The files of an attachments value.
+    #[must_use]
+    pub const fn as_files(&self) -> Option<&Files> {
+        if let Self::Files(files) = self { Some(files) } else { None }
     }
 
     /// The people of a participants value.
@@ -281,6 +291,7 @@ impl Serialize for Shown<'_> {
             })),
             Value::Reminder(minutes) => minutes.serialize(serializer),
             Value::Flag(flag) => serializer.serialize_bool(*flag),
+            Value::Files(files) => serializer.collect_seq(files.names()),
         }
     }
 }
@@ -319,6 +330,7 @@ impl fmt::Display for Value {
             Self::Reminder(Some(minutes)) => write!(f, "{minutes} minutes before"),
             Self::Reminder(None) => f.write_str("none"),
             Self::Flag(flag) => write!(f, "{flag}"),
+            Self::Files(files) => f.write_str(&files.names().join(", ")),
         }
     }
 }

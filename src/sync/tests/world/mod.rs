@@ -32,9 +32,9 @@ pub enum Crash {
 #[derive(Debug, Clone)]
 pub struct World {
     now: DateTime<Utc>,
-    record: Option<Record>,
-    item: Option<Item>,
-    link: Option<Link>,
+    pub record: Option<Record>,
+    pub item: Option<Item>,
+    pub link: Option<Link>,
     creations: usize,
     pub deletions: Deletions,
 }
@@ -105,7 +105,7 @@ impl World {
         self.look(rules, decide)
     }
 
-    fn look<T>(&self, rules: &Rules, then: impl FnOnce(&View<'_>) -> T) -> T {
+    pub fn look<T>(&self, rules: &Rules, then: impl FnOnce(&View<'_>) -> T) -> T {
         let known = self.link.is_some();
         let owner = Owner {
             user: "anna".into(),
@@ -164,7 +164,7 @@ impl World {
         Link { record_id: self.record.as_ref().map(|record| record.id.clone()), ..link }
     }
 
-    fn execute(&mut self, action: &Action) -> Outcome {
+    pub fn execute(&mut self, action: &Action) -> Outcome {
         let now = self.tick();
         let put = |values: &mut Values, target: Side, action: &Action| {
             for (field, write) in action.writes().into_iter().flatten() {
@@ -318,7 +318,9 @@ pub fn names(reason: &Reason, field: &Field) -> bool {
     match reason {
         Reason::DirectionOff { field: Some(named), .. } | Reason::Conflict { field: named, .. } => named == field,
         Reason::Frozen { field: named } | Reason::CannotRead { field: named, .. } => named == field,
-        Reason::AnswerNeedsOwnMailbox { .. } | Reason::AnswerKept { .. } | Reason::AttendeesLeftOut { .. } => *field == Field::Participants,
+        Reason::AnswerNeedsOwnMailbox { .. } | Reason::AnswerKept { .. } | Reason::AttendeesLeftOut { .. } => {
+            *field == Field::Participants
+        }
         Reason::EndsBeforeItStarts => *field == Field::Time,
         Reason::Cancelled => *field == Field::Status,
         _ => false,

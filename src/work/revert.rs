@@ -79,8 +79,11 @@ fn refused<T>(sentence: impl Into<String>) -> Result<T, RevertError> {
 /// # Errors
 /// When it cannot be taken back; `force` overcomes a change that was made since.
 pub async fn one(app: &App, id: &str, force: bool) -> Result<Vec<String>, RevertError> {
-    let Some(entry) = history::get(app.store().read(), id).await? else { return Err(RevertError::Unknown(id.to_owned())) };
-    let task = Task { app, locks: app.locks(), cause: Cause::Revert, received: app.clock().now(), version: None, unit: None };
+    let Some(entry) = history::get(app.store().read(), id).await? else {
+        return Err(RevertError::Unknown(id.to_owned()));
+    };
+    let task =
+        Task { app, locks: app.locks(), cause: Cause::Revert, received: app.clock().now(), version: None, unit: None };
     let revert = Revert { task, entry, force };
     revert.is_open().await?;
     match revert.entry.change_type {
@@ -228,7 +231,9 @@ impl Revert<'_> {
         let mut done = Vec::new();
         for _ in 0..ROUNDS {
             let pair = self.read(&context, &mut link).await?;
-            let plan = match self.look(&context, &link, &pair, |view| sync::revert_update(view, self.written(), &undo, self.force)) {
+            let plan = match self
+                .look(&context, &link, &pair, |view| sync::revert_update(view, self.written(), &undo, self.force))
+            {
                 Err(Obstacle::NothingToDo) => return self.finished(done).await,
                 plan => plan?,
             };
@@ -248,7 +253,8 @@ impl Revert<'_> {
             return Ok(done);
         }
         let before = history::reverts_of(self.app().store().read(), &self.entry.id).await?;
-        let before: Vec<String> = before.into_iter().filter(|entry| entry.reverted_by.is_none()).map(|entry| entry.id).collect();
+        let before: Vec<String> =
+            before.into_iter().filter(|entry| entry.reverted_by.is_none()).map(|entry| entry.id).collect();
         let Some(first) = before.first() else { return Err(Obstacle::NothingToDo.into()) };
         history::mark_reverted(self.app().store().write(), &self.entry.id, first).await?;
         Ok(before)
@@ -289,7 +295,9 @@ impl Revert<'_> {
             Some(of) => history::reverts_of(self.app().store().read(), of).await?,
             None => Vec::new(),
         };
-        all.retain(|entry| entry.change_type == ChangeType::Create && entry.reverted_by.is_none() && entry.id != self.entry.id);
+        all.retain(|entry| {
+            entry.change_type == ChangeType::Create && entry.reverted_by.is_none() && entry.id != self.entry.id
+        });
         all.push(self.entry.clone());
         Ok(all)
     }
@@ -297,13 +305,16 @@ impl Revert<'_> {
     fn deletions(&self, context: &Context, link: &Link, pair: &Pair, created: &[Entry]) -> Result<Plan, RevertError> {
         let record = pair.record.present().map(|fetched| record_as_seen(context, link.outside, fetched));
         let nothing = Values::new();
-        let undos: Vec<(Side, Vec<Undo>)> =
-            [Side::Outlook, Side::Espo].into_iter().filter_map(|side| Some((side, undo(created.iter().find(|entry| is_of(entry, side))?)))).collect();
+        let undos: Vec<(Side, Vec<Undo>)> = [Side::Outlook, Side::Espo]
+            .into_iter()
+            .filter_map(|side| Some((side, undo(created.iter().find(|entry| is_of(entry, side))?))))
+            .collect();
         let seen = |side: Side| match side {
             Side::Espo => record.as_ref().map_or(&nothing, |record| &record.values),
             Side::Outlook => pair.item.present().map_or(&nothing, |item| &item.values),
         };
-        let parts: Vec<(Side, &Values, &[Undo])> = undos.iter().map(|(side, undo)| (*side, seen(*side), undo.as_slice())).collect();
+        let parts: Vec<(Side, &Values, &[Undo])> =
+            undos.iter().map(|(side, undo)| (*side, seen(*side), undo.as_slice())).collect();
         Ok(sync::revert_create(&parts, self.force)?)
     }
 
@@ -370,10 +381,20 @@ impl Revert<'_> {
     /// The record, when it was not deleted: the item alone was, by a rule or a revert.
     async fn left_record(&self, context: &Context) -> Result<Option<Fetched>, RevertError> {
         let Some(id) = &self.entry.record_id else { return Ok(None) };
-        match context.espo.client.record(&context.schema, self.entry.kind, id, context.acting()).await.map_err(WorkError::from)? {
+        match context
+            .espo
+            .client
+            .record(&context.schema, self.entry.kind, id, context.acting())
+            .await
+            .map_err(WorkError::from)?
+        {
             Seen::Present(fetched) => {
                 let linked = links::by_record(self.app().store().read(), self.entry.kind, id).await?;
-                if linked.is_some_and(|link| !link.is_buried()) { refused("the record has an item again") } else { Ok(Some(fetched)) }
+                if linked.is_some_and(|link| !link.is_buried()) {
+                    refused("the record has an item again")
+                } else {
+                    Ok(Some(fetched))
+                }
             }
             Seen::Gone => Ok(None),
             Seen::Unknown => refused("the record cannot be read at the moment"),
@@ -391,7 +412,13 @@ impl Revert<'_> {
         }
     }
 
-    async fn bring_back_both(&self, context: &Context, mut link: Link, old: Option<&Link>, writes: Writes) -> Result<Vec<String>, RevertError> {
+    async fn bring_back_both(
+        &self,
+        context: &Context,
+        mut link: Link,
+        old: Option<&Link>,
+        writes: Writes,
+    ) -> Result<Vec<String>, RevertError> {
         // The item of an event that was organised outside cannot come back: it would be another event, of our own.
         let outside = old.is_some_and(|old| old.outside);
         links::save_alone(self.app().store(), &link, context.now()).await?;
@@ -412,7 +439,13 @@ impl Revert<'_> {
     }
 
     /// Creates the item of a record that is there. `entries` are those of what was done before.
-    async fn bring_back_item(&self, context: &Context, mut link: Link, old: Option<&Link>, mut entries: Vec<String>) -> Result<Vec<String>, RevertError> {
+    async fn bring_back_item(
+        &self,
+        context: &Context,
+        mut link: Link,
+        old: Option<&Link>,
+        mut entries: Vec<String>,
+    ) -> Result<Vec<String>, RevertError> {
         if let Some(record_id) = &link.record_id {
             switch::turn(self.app(), context.acting(), link.kind, record_id, true).await?;
         }
@@ -432,7 +465,11 @@ impl Revert<'_> {
             Ok(carried) => entries.extend(carried.entries),
             // The record is back and its link waits for the item: the workers go on with it.
             Err(error) if !entries.is_empty() => {
-                tracing::warn!(error = sentence(&error), link.id = link.id, "the item of a reverted deletion comes later");
+                tracing::warn!(
+                    error = sentence(&error),
+                    link.id = link.id,
+                    "the item of a reverted deletion comes later"
+                );
                 self.hint(&link).await?;
             }
             Err(error) => return Err(error),
@@ -441,7 +478,13 @@ impl Revert<'_> {
     }
 
     /// Creates the record of an item that is there.
-    async fn bring_back_record(&self, context: &Context, mut link: Link, item: Item, old: Option<Link>) -> Result<Vec<String>, RevertError> {
+    async fn bring_back_record(
+        &self,
+        context: &Context,
+        mut link: Link,
+        item: Item,
+        old: Option<Link>,
+    ) -> Result<Vec<String>, RevertError> {
         let now = context.now();
         link.state = LinkState::Creating { side: Side::Espo, since: now };
         link.replicas = vec![replica(&item, &link.owner)];
@@ -502,7 +545,14 @@ impl Revert<'_> {
     }
 
     /// Carries a plan out, and stores link, history and the end of the reverted entry in one transaction.
-    async fn carry(&self, context: &Context, link: &Link, pair: Pair, plan: &Plan, then: &Then) -> Result<Carried, RevertError> {
+    async fn carry(
+        &self,
+        context: &Context,
+        link: &Link,
+        pair: Pair,
+        plan: &Plan,
+        then: &Then,
+    ) -> Result<Carried, RevertError> {
         let ends = Ends { record: pair.record.present(), item: pair.item.present() };
         let (mut outcomes, mut failure) = (Vec::new(), None);
         for step in &plan.steps {
@@ -525,7 +575,9 @@ impl Revert<'_> {
         next.outside = pair.item.present().map_or(link.outside, |item| is_outside(context, item));
         let created = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Record(_)));
         match then {
-            Then::AwaitItem(since) if created => next.state = LinkState::Creating { side: Side::Outlook, since: *since },
+            Then::AwaitItem(since) if created => {
+                next.state = LinkState::Creating { side: Side::Outlook, since: *since }
+            }
             Then::Bury(since) if created => next.state = LinkState::Tombstone { since: *since },
             _ => {}
         }
@@ -539,8 +591,11 @@ impl Revert<'_> {
             return Err(error.into());
         }
         if !is_stale && !next.is_buried() && !next.replicas.is_empty() {
-            let record = outcomes.iter().find_map(|outcome| if let Outcome::Record(record) = outcome { Some(record.as_ref().clone()) } else { None });
-            let record = record.or_else(|| pair.record.present().map(|fetched| record_as_seen(context, next.outside, fetched)));
+            let record = outcomes.iter().find_map(|outcome| {
+                if let Outcome::Record(record) = outcome { Some(record.as_ref().clone()) } else { None }
+            });
+            let record =
+                record.or_else(|| pair.record.present().map(|fetched| record_as_seen(context, next.outside, fetched)));
             self.task.private_copies(context, &mut next, record.as_ref()).await?;
         }
         Ok(Carried { link: next, entries: entries.into_iter().map(|entry| entry.id).collect(), is_stale })

@@ -22,7 +22,11 @@ pub async fn turn(app: &App, acting: Acting<'_>, kind: Kind, record_id: &str, on
         Ok(true) if !on => put(true).await?,
         Ok(_) => {}
         Err(error) if !on => {
-            tracing::warn!(error = sentence(&error), record.id = record_id, "the switch could not be written in EspoCRM; our own holds");
+            tracing::warn!(
+                error = sentence(&error),
+                record.id = record_id,
+                "the switch could not be written in EspoCRM; our own holds"
+            );
         }
         Err(error) => return Err(error),
     }

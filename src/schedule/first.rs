@@ -10,6 +10,7 @@ use store::messages::{self, Filter, MessageState};
 use super::{jobs, preview};
 use crate::app::App;
 use crate::work::error::WorkError;
+use crate::work::relink;
 
 /// Users whose binding was active at the last look.
 pub(super) type Known = BTreeSet<String>;
@@ -46,6 +47,8 @@ async fn start(app: &App, user: &str) -> Result<(), WorkError> {
     if latest.as_ref().is_some_and(|hold| matches!(hold.state, HoldState::Open | HoldState::Discarded)) {
         return Ok(());
     }
+    // After a lost database the marks on both sides bring the links back, before anything counts as new.
+    relink::of_user(app, user, false).await?;
     if !confirmed {
         let preview = preview::of_user(app, user, &sync::Kind::ALL).await?;
         if preview.invitations > 0 || preview.creates > app.config().sync.first_sync_hold_over {

@@ -12,6 +12,7 @@ use super::preview;
 use super::sweep::{Scope, sweep};
 use crate::app::App;
 use crate::work::error::WorkError;
+use crate::work::relink;
 
 /// What is asked for, as the job keeps it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Request {
     /// The first synchronisation of a binding.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub first: bool,
+    /// Only rebuild links from the marks on both sides; with `dry_run` only tell which.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relink: bool,
 }
 
 /// Towards which side.
@@ -96,6 +100,15 @@ async fn carry_out(app: &App, id: &str, request: &Request) -> Result<(), WorkErr
     let write = app.store().write();
     jobs::start(write, id, app.clock().now()).await?;
     let kinds = request.kind.map_or_else(|| Kind::ALL.to_vec(), |kind| vec![kind]);
+    if request.relink {
+        let relinked = relink::of_all(app, request.user_id.as_deref(), request.dry_run).await?;
+        let (paired, left) = (relinked.paired, relinked.left);
+        jobs::set_preview(write, id, &json!(relinked)).await?;
+        jobs::bump(write, id, jobs::Counters { done: paired + left, skipped: left, ..jobs::Counters::default() }).await?;
+        jobs::add_total(write, id, paired + left, true).await?;
+        jobs::finish(write, id, None, app.clock().now()).await?;
+        return Ok(());
+    }
     if request.dry_run {
         let preview = preview::of_all(app, request.user_id.as_deref(), &kinds).await?;
         jobs::set_preview(write, id, &json!(preview)).await?;

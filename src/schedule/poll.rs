@@ -10,12 +10,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use espocrm::{Brief, Cursor};
 use store::bindings::{self, BindingState};
 use store::{cursors, links};
-use sync::{Cause, Direction, Kind, Target};
+use sync::{Cause, Direction, Kind, Side, Target};
 
 use super::{mailbox, publish, subscriptions, todo};
 use crate::app::App;
 use crate::work::context::rules_of;
 use crate::work::error::WorkError;
+use crate::work::reconcile::is_unchanged;
 
 /// How far a poll steps back.
 const OVERLAP: TimeDelta = TimeDelta::seconds(5);
@@ -59,7 +60,7 @@ async fn espo(app: &App, hinted: &mut Hinted) -> Result<(), WorkError> {
         }
         let name = format!("poll:{kind}");
         let stored = cursors::get(app.store().read(), &name).await?;
-        let last = stored.and_then(|text| text.parse::<DateTime<Utc>>().ok()).unwrap_or_else(|| app.clock().now());
+        let last = stored.as_ref().and_then(|text| text.parse::<DateTime<Utc>>().ok()).unwrap_or_else(|| app.clock().now());
         let mut cursor = Cursor { at: last - OVERLAP, id: None };
         let mut newest = last;
         loop {
@@ -74,7 +75,7 @@ async fn espo(app: &App, hinted: &mut Hinted) -> Result<(), WorkError> {
             }
         }
         hinted.0.retain(|(known, _), at| *known != kind || *at >= newest - OVERLAP * 2);
-        if newest > last || last == newest {
+        if newest > last || stored.is_none() {
             cursors::put(app.store().write(), &name, &newest.to_rfc3339(), app.clock().now()).await?;
         }
     }
@@ -93,11 +94,19 @@ async fn anybody_wants(app: &App, kind: Kind) -> Result<bool, WorkError> {
 async fn look(app: &App, kind: Kind, brief: Brief, hinted: &mut Hinted) -> Result<(), WorkError> {
     let key = (kind, brief.id.clone());
     let wanted = match links::by_record(app.store().read(), kind, &brief.id).await? {
-        // A second has passed since that change: nothing of it can have come after the look.
-        Some(link) => {
-            let seen = link.record_modified == Some(brief.modified);
-            !(seen && link.record_read.is_some_and(|read| read > brief.modified + TimeDelta::seconds(1)))
+        Some(link) if link.record_modified == Some(brief.modified) => {
+            // A second has passed since that change: nothing of it can have come after the look. Otherwise what the list
+            // shows is compared, once that second is over; before, it is left to the next poll.
+            let later = brief.modified + TimeDelta::seconds(1);
+            let settled = link.record_read.is_some_and(|read| read > later) || hinted.0.get(&key) == Some(&brief.modified);
+            if settled || app.clock().now() <= later {
+                return Ok(());
+            }
+            hinted.0.insert(key.clone(), brief.modified);
+            !is_unchanged(&link, Side::Espo, &brief.values)
         }
+        // Once is enough: what could not be done waits in the queue.
+        Some(link) => !link.is_buried() && hinted.0.get(&key) != Some(&brief.modified),
         None => {
             let bound = match &brief.owner {
                 Some(owner) => bindings::by_user(app.store().read(), owner).await?.is_some_and(|binding| binding.enabled),

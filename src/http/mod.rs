@@ -18,9 +18,11 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 
 use actix_web::dev::Server;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{App as ActixApp, HttpServer};
+use actix_web::{App as ActixApp, HttpRequest, HttpServer, Resource, ResponseError as _};
 
 pub use self::engine::SyncRequest;
 use self::problem::Problem;
@@ -54,11 +56,22 @@ fn configure(routes: &mut ServiceConfig, receives: bool) {
     if receives {
         receiver::configure(routes);
         oauth::configure(routes);
-        routes.route("/", web::get().to(page::status));
+        routes.service(resource("/", "GET").route(web::get().to(page::status)));
         routes.service(openapi::scope());
         routes.service(web::scope("/api/v1").wrap(from_fn(auth::require_token)).configure(api::configure));
     }
     routes.default_service(web::to(async || Problem::not_found("there is nothing at this address")));
+}
+
+/// A resource that refuses the methods that it does not have, and names those that it has (RFC 9110, 15.5.6).
+fn resource(path: &str, allow: &'static str) -> Resource {
+    let refuse = move |request: HttpRequest| {
+        let detail = format!("{} is not for this address; it takes {allow}", request.method());
+        let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).error_response();
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        std::future::ready(response)
+    };
+    web::resource(path).default_service(web::to(refuse))
 }
 
 /// Headers of every answer. Pages are static and need neither scripts nor anything from elsewhere.

@@ -16,7 +16,7 @@ use store::oauth::{Pending, Purpose};
 
 use super::api::bindings::TICKET_LIVES;
 use super::problem::{Chain, Problem};
-use super::{engine, page};
+use super::{engine, page, resource};
 use crate::app::App;
 use crate::vault::{digest, matches_digest};
 
@@ -25,8 +25,8 @@ const VERIFIER: &str = "pkce";
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
-        .route("/oauth/microsoft/start", web::get().to(start))
-        .route("/oauth/microsoft/callback", web::get().to(callback));
+        .service(resource("/oauth/microsoft/start", "GET").route(web::get().to(start)))
+        .service(resource("/oauth/microsoft/callback", "GET").route(web::get().to(callback)));
 }
 
 /// Why a sign-in did not work, for the user to read.

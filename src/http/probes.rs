@@ -9,16 +9,15 @@ use store::bindings::BindingState;
 use store::subscriptions::SubscriptionState;
 
 use super::problem::Chain;
+use super::resource;
 use crate::app::App;
 use crate::app::connections::PROBE;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
-        .route("/healthz", web::get().to(health))
-        .route("/healthz", web::head().to(health))
-        .route("/readyz", web::get().to(ready))
-        .route("/readyz", web::head().to(ready))
-        .route("/metrics", web::get().to(metrics));
+        .service(resource("/healthz", "GET, HEAD").route(web::get().to(health)).route(web::head().to(health)))
+        .service(resource("/readyz", "GET, HEAD").route(web::get().to(ready)).route(web::head().to(ready)))
+        .service(resource("/metrics", "GET").route(web::get().to(metrics)));
 }
 
 /// The process runs.

@@ -15,6 +15,7 @@ use crate::app::{App, Microsoft};
 use crate::config::Mode;
 use crate::http::engine::{self, SyncRequest};
 use crate::http::problem::{Chain, Problem};
+use crate::http::resource;
 use crate::vault::digest;
 
 /// How long a sign-in link is good for.
@@ -23,9 +24,8 @@ const SIGN_IN: &str = "The user has to sign in with Microsoft: open the sign-in 
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
-        .route("/users/{id}/binding", web::put().to(put))
-        .route("/users/{id}/binding", web::delete().to(delete))
-        .route("/users/{id}/authorize", web::post().to(authorize));
+        .service(resource("/users/{id}/binding", "PUT, DELETE").route(web::put().to(put)).route(web::delete().to(delete)))
+        .service(resource("/users/{id}/authorize", "POST").route(web::post().to(authorize)));
 }
 
 /// A binding to make or change; what is left out keeps its value.

@@ -13,13 +13,14 @@ use crate::app::App;
 use crate::http::engine::{self, Force, RevertRequest, Reverted};
 use crate::http::extract::or_default;
 use crate::http::problem::Problem;
+use crate::http::resource;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
-        .route("/history", web::get().to(list))
-        .route("/history/revert", web::post().to(revert_range))
-        .route("/history/{id}", web::get().to(show))
-        .route("/history/{id}/revert", web::post().to(revert));
+        .service(resource("/history", "GET").route(web::get().to(list)))
+        .service(resource("/history/revert", "POST").route(web::post().to(revert_range)))
+        .service(resource("/history/{id}", "GET").route(web::get().to(show)))
+        .service(resource("/history/{id}/revert", "POST").route(web::post().to(revert)));
 }
 
 /// A change that was applied.

@@ -11,16 +11,16 @@ use super::{Answer, List, limit, moment, word};
 use crate::app::App;
 use crate::http::extract::or_default;
 use crate::http::problem::Problem;
+use crate::http::resource;
 
 const STATES: &[&str] = &["queued", "leased", "parked", "done", "dead", "superseded"];
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
-        .route("/messages", web::get().to(list))
-        .route("/messages/replay", web::post().to(replay_many))
-        .route("/messages/{id}", web::get().to(show))
-        .route("/messages/{id}", web::delete().to(delete))
-        .route("/messages/{id}/replay", web::post().to(replay));
+        .service(resource("/messages", "GET").route(web::get().to(list)))
+        .service(resource("/messages/replay", "POST").route(web::post().to(replay_many)))
+        .service(resource("/messages/{id}", "GET, DELETE").route(web::get().to(show)).route(web::delete().to(delete)))
+        .service(resource("/messages/{id}/replay", "POST").route(web::post().to(replay)));
 }
 
 /// A message.

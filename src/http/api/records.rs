@@ -9,9 +9,12 @@ use super::Answer;
 use crate::app::App;
 use crate::http::engine;
 use crate::http::problem::Problem;
+use crate::http::resource;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
-    routes.route("/records/{kind}/{id}", web::get().to(show)).route("/records/{kind}/{id}/sync", web::put().to(switch));
+    routes
+        .service(resource("/records/{kind}/{id}", "GET").route(web::get().to(show)))
+        .service(resource("/records/{kind}/{id}/sync", "PUT").route(web::put().to(switch)));
 }
 
 /// The link, its base, both ends, the copies, and the decision step by step.

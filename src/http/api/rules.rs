@@ -11,14 +11,12 @@ use utoipa::ToSchema;
 use super::Answer;
 use crate::app::App;
 use crate::http::problem::Problem;
+use crate::http::resource;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
-        .route("/rules", web::get().to(show))
-        .route("/rules", web::put().to(put))
-        .route("/users/{id}/rules", web::get().to(show_of_user))
-        .route("/users/{id}/rules", web::put().to(put_of_user))
-        .route("/users/{id}/rules", web::delete().to(delete_of_user));
+        .service(resource("/rules", "GET, PUT").route(web::get().to(show)).route(web::put().to(put)))
+        .service(resource("/users/{id}/rules", "GET, PUT, DELETE").route(web::get().to(show_of_user)).route(web::put().to(put_of_user)).route(web::delete().to(delete_of_user)));
 }
 
 /// A user's rules.

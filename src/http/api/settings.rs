@@ -14,15 +14,13 @@ use crate::app::App;
 use crate::app::settings::{ENABLED, EVENTS_PER_ITERATION, SCHEDULE, put_secret};
 use crate::config::{Mode, parse};
 use crate::http::problem::Problem;
+use crate::http::resource;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
-        .route("/settings", web::get().to(show))
-        .route("/settings", web::put().to(put))
-        .route("/schedules", web::get().to(show_schedules))
-        .route("/schedules", web::put().to(put_schedules))
-        .route("/roles", web::get().to(show_roles))
-        .route("/roles", web::put().to(put_roles));
+        .service(resource("/settings", "GET, PUT").route(web::get().to(show)).route(web::put().to(put)))
+        .service(resource("/schedules", "GET, PUT").route(web::get().to(show_schedules)).route(web::put().to(put_schedules)))
+        .service(resource("/roles", "GET, PUT").route(web::get().to(show_roles)).route(web::put().to(put_roles)));
 }
 
 /// The settings in force, without secrets.

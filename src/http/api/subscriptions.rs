@@ -11,12 +11,13 @@ use super::{Answer, List};
 use crate::app::App;
 use crate::http::engine;
 use crate::http::problem::Problem;
+use crate::http::resource;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
-        .route("/subscriptions", web::get().to(list))
-        .route("/subscriptions/renew", web::post().to(renew_all))
-        .route("/subscriptions/{id}/renew", web::post().to(renew));
+        .service(resource("/subscriptions", "GET").route(web::get().to(list)))
+        .service(resource("/subscriptions/renew", "POST").route(web::post().to(renew_all)))
+        .service(resource("/subscriptions/{id}/renew", "POST").route(web::post().to(renew)));
 }
 
 /// A subscription, without its secret.

@@ -13,12 +13,15 @@ use utoipa::ToSchema;
 use super::Answer;
 use crate::app::App;
 use crate::http::problem::{Chain, Problem};
+use crate::http::resource;
 
 /// How long EspoCRM's list of users is believed. A user who is not in it is asked for anew.
 const LIVES: TimeDelta = TimeDelta::seconds(15);
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
-    routes.route("/users", web::get().to(list)).route("/users/{id}", web::get().to(show));
+    routes
+        .service(resource("/users", "GET").route(web::get().to(list)))
+        .service(resource("/users/{id}", "GET").route(web::get().to(show)));
 }
 
 /// EspoCRM's users as they were a moment ago.

@@ -9,12 +9,13 @@ use futures::StreamExt as _;
 
 pub use self::espocrm::Webhooks;
 use super::problem::Problem;
+use super::resource;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
-        .route("/webhooks/espocrm", web::post().to(espocrm::receive))
-        .route("/webhooks/graph", web::post().to(graph::receive))
-        .route("/webhooks/graph/lifecycle", web::post().to(graph::receive));
+        .service(resource("/webhooks/espocrm", "POST").route(web::post().to(espocrm::receive)))
+        .service(resource("/webhooks/graph", "POST").route(web::post().to(graph::receive)))
+        .service(resource("/webhooks/graph/lifecycle", "POST").route(web::post().to(graph::receive)));
 }
 
 /// Reads a body up to a limit: 413 beyond it.

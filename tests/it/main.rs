@@ -28,6 +28,8 @@ mod quiet;
 #[cfg(test)]
 mod receivers;
 #[cfg(test)]
+mod revert;
+#[cfg(test)]
 mod sign_in;
 #[cfg(test)]
 mod support;

@@ -86,14 +86,14 @@ pub struct ReplayArgs {
 }
 
 /// The running service.
-struct Service {
+pub(super) struct Service {
     http: reqwest::Client,
     base: String,
     token: SecretString,
 }
 
 impl Service {
-    async fn of(config: &Config) -> anyhow::Result<Self> {
+    pub(super) async fn of(config: &Config) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build()?;
         let mut address = config.server.bind;
         if address.ip().is_unspecified() {
@@ -107,7 +107,7 @@ impl Service {
         Ok(Self { http, base: format!("http://{address}/api/v1"), token: token(config).await? })
     }
 
-    async fn call(
+    pub(super) async fn call(
         &self,
         method: Method,
         path: &str,
@@ -150,11 +150,11 @@ fn queries(pairs: &[(&'static str, &Option<String>)]) -> Vec<(&'static str, Stri
     pairs.iter().filter_map(|(name, value)| Some((*name, (*value).clone()?))).collect()
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or("-")
 }
 
-fn number(value: &Value, key: &str) -> u64 {
+pub(super) fn number(value: &Value, key: &str) -> u64 {
     value.get(key).and_then(Value::as_u64).unwrap_or_default()
 }
 
@@ -167,21 +167,28 @@ pub(super) async fn sync(config: &Config, args: &SyncArgs) -> anyhow::Result<()>
         }
     }
     let started = service.call(Method::POST, "/sync", &[], Some(request)).await?;
-    let path = format!("/jobs/{}", text(&started, "job_id"));
-    let is_terminal = std::io::stderr().is_terminal();
-    loop {
-        let job = service.call(Method::GET, &path, &[], None).await?;
-        if is_terminal {
-            eprint!("\r{}", progress(number(&job, "done"), number(&job, "total")));
-        }
-        match text(&job, "state") {
-            "done" | "failed" => {
-                if is_terminal {
-                    eprintln!();
-                }
-                return report(&job);
+    report(&service.finished(text(&started, "job_id")).await?)
+}
+
+impl Service {
+    /// A job when it has come to its end; on a terminal with a bar.
+    pub(super) async fn finished(&self, job: &str) -> anyhow::Result<Value> {
+        let path = format!("/jobs/{job}");
+        let is_terminal = std::io::stderr().is_terminal();
+        loop {
+            let job = self.call(Method::GET, &path, &[], None).await?;
+            if is_terminal {
+                eprint!("\r{}", progress(number(&job, "done"), number(&job, "total")));
             }
-            _ => tokio::time::sleep(Duration::from_millis(300)).await,
+            match text(&job, "state") {
+                "done" | "failed" => {
+                    if is_terminal {
+                        eprintln!();
+                    }
+                    return Ok(job);
+                }
+                _ => tokio::time::sleep(Duration::from_millis(300)).await,
+            }
         }
     }
 }
@@ -268,6 +275,6 @@ pub(super) async fn replay(config: &Config, args: &ReplayArgs) -> anyhow::Result
 }
 
 /// One segment of a path.
-fn segment(text: &str) -> String {
+pub(super) fn segment(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }

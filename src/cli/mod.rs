@@ -4,6 +4,7 @@ pub mod admin;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod doctor;
+pub mod look;
 pub mod serve;
 pub mod setup;
 
@@ -45,6 +46,10 @@ enum Command {
     Doctor(doctor::Args),
     /// Synchronises now; with `--dry-run` it only tells what would be done.
     Sync(admin::SyncArgs),
+    /// Rebuilds links, after a lost database, from the marks that both systems keep; writes nothing else.
+    Relink(look::RelinkArgs),
+    /// Tells why a record is or is not synchronised.
+    Explain(look::ExplainArgs),
     /// Lists the changes that were applied.
     History(admin::HistoryArgs),
     /// Takes a change back.
@@ -107,6 +112,8 @@ impl Cli {
             Command::Setup { system: SetUp::Espocrm(args) } => setup::espocrm(config, &args).await,
             Command::Doctor(args) => doctor::run(config, &args).await,
             Command::Sync(args) => admin::sync(&config, &args).await,
+            Command::Relink(args) => look::relink(&config, &args).await,
+            Command::Explain(args) => look::explain(&config, &args).await,
             Command::History(args) => admin::history(&config, &args).await,
             Command::Revert { id, force } => admin::revert(&config, &id, force).await,
             Command::Messages(args) => admin::messages(&config, &args).await,

@@ -60,6 +60,16 @@ pub(super) async fn sync(app: &App, request: &SyncRequest) -> Result<String, Pro
     Ok(id)
 }
 
+/// Notes a job that rebuilds links; the scheduler takes it up.
+pub(super) async fn relink(app: &App, user_id: Option<String>, dry_run: bool) -> Result<String, Problem> {
+    let id = app.ids().next();
+    let request = crate::schedule::jobs::Request { user_id, dry_run, relink: true, ..Default::default() };
+    let request = serde_json::to_value(request).map_err(|error| Problem::internal(&error))?;
+    store::jobs::insert(app.store().write(), &id, &request, app.clock().now()).await?;
+    app.wake_schedule();
+    Ok(id)
+}
+
 /// A binding has become active: its subscriptions and its first synchronisation are due.
 pub(super) async fn binding_activated(app: &App, user: &str) -> Result<(), Problem> {
     let target = Target::Mailbox { user: user.to_owned() };

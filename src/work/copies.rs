@@ -169,6 +169,6 @@ async fn write_copy(own: &Context, link: &Link, known: Option<&Replica>, values:
         }
     }
     let transaction = format!("{}-{}-{}", link.id, mailbox.user, own.now().timestamp_millis());
-    let new = graph::NewEvent { transaction_id: &transaction, marker: &marker, category: own.category(link.kind), attendees: None };
+    let new = graph::NewEvent { transaction_id: &transaction, marker: &marker, record: None, category: own.category(link.kind), attendees: None };
     Ok(own.graph.create_event(&mailbox, values, new).await?)
 }

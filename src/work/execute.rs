@@ -10,7 +10,7 @@ use sync::{
 
 use super::context::Context;
 use super::error::WorkError;
-use super::{copies, items, people};
+use super::{copies, items, people, relink};
 
 /// The ends as they were read, in the form in which they are written back.
 pub struct Ends<'a> {
@@ -86,7 +86,8 @@ async fn delete_item(context: &Context, ends: &Ends<'_>) -> Result<Outcome, Work
 async fn create_record(context: &Context, link: &Link, kind: Kind, writes: &Writes) -> Result<Outcome, WorkError> {
     let values = values(writes);
     let people = participants(context, &values, &People::default(), &link.owner).await?;
-    let new = NewRecord { owner: &link.owner, values: &values, people: &people.resolved, marker: Some(&link.id) };
+    let marker = relink::marker_of(link);
+    let new = NewRecord { owner: &link.owner, values: &values, people: &people.resolved, marker: Some(&marker) };
     let fetched = context.espo.client.create(&context.schema, kind, new, context.acting()).await?;
     Ok(Outcome::Record(Box::new(record_as_seen(context, link.outside, &fetched))))
 }

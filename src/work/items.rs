@@ -102,7 +102,8 @@ pub async fn create(context: &Context, link: &Link, transaction_id: &str, mut va
             Some(Value::People(people)) => people,
             _ => People::default(),
         };
-        let new = NewEvent { transaction_id, marker: &link.id, category: context.category(link.kind), attendees: Some(&people) };
+        let record = link.record_id.as_ref().map(|id| format!("{}:{id}", link.kind));
+        let new = NewEvent { transaction_id, marker: &link.id, record: record.as_deref(), category: context.category(link.kind), attendees: Some(&people) };
         context.graph.create_event(&mailbox, &values, new).await?
     } else {
         let url = record_url(context, link);

@@ -22,6 +22,7 @@ pub mod items;
 pub mod locks;
 pub mod people;
 pub mod reconcile;
+pub mod relink;
 pub mod revert;
 pub mod switch;
 

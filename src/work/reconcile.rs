@@ -19,6 +19,7 @@ use super::execute::record_as_seen;
 use super::items::{self, Place};
 use super::copies;
 use super::locks::Locks;
+use super::relink;
 use crate::app::App;
 
 /// How often both ends are read again because one of them changed while it was written.
@@ -132,7 +133,8 @@ impl Task<'_> {
             return Ok(Report::Idle(left_alone(&plan)));
         };
         let now = context.now();
-        let id = self.app.ids().next();
+        let lost = self.lost(fetched.record.marker.as_ref()).await?;
+        let id = lost.clone().unwrap_or_else(|| self.app.ids().next());
         let mut link = Link::intent(id, fetched.record.kind, owner.to_owned(), Side::Outlook, fingerprint, now);
         link.record_id = Some(fetched.record.id.clone());
         if let Some(item) = self.equal_item(context, &fetched.record, &link.fingerprint).await? {
@@ -141,10 +143,21 @@ impl Task<'_> {
             links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
             return self.linked(&link.id, None).await;
         }
+        if lost.is_some() {
+            return Ok(Report::Idle(Some(Reason::Unpaired { missing: Side::Outlook })));
+        }
         link.base = intended(writes, Side::Outlook);
         links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
         let _lock = self.locks.acquire(format!("link:{}", link.id)).await;
         self.carry_out(context, link, Some(fetched), None, plan).await
+    }
+
+    /// The marker of a pair that this database has lost: a second end must not be made for it.
+    async fn lost(&self, marker: Option<&String>) -> Result<Option<String>, WorkError> {
+        match marker {
+            Some(marker) if relink::is_lost(self.app, marker).await? => Ok(Some(marker.clone())),
+            _ => Ok(None),
+        }
     }
 
     /// An item of the same title, start and end in the owner's mailbox that no link has yet.
@@ -216,6 +229,11 @@ impl Task<'_> {
         if let Some(report) = self.known_otherwise(&item).await? {
             return Ok(report);
         }
+        if let Some(marker) = self.lost(item.marker.as_ref()).await?
+            && let Some(link) = self.lost_item(&context, &item, &marker).await?
+        {
+            return self.linked(&link, None).await;
+        }
         let item = Item { kind: context.kind_of(&item), ..item };
         let fingerprint = fingerprint_of(&context, user, item.kind, &item.values);
         let _content = self.locks.acquire(format!("content:{fingerprint}")).await;
@@ -285,7 +303,9 @@ impl Task<'_> {
             return Ok(Report::Idle(left_alone(&plan)));
         };
         let now = context.now();
-        let mut link = Link::intent(self.app.ids().next(), *kind, item.user.clone(), Side::Espo, fingerprint, now);
+        let lost = self.lost(item.marker.as_ref()).await?;
+        let id = lost.clone().unwrap_or_else(|| self.app.ids().next());
+        let mut link = Link::intent(id, *kind, item.user.clone(), Side::Espo, fingerprint, now);
         link.replicas = vec![replica(&item, &item.user)];
         link.ical_uid.clone_from(&item.ical_uid);
         link.outside = is_outside(context, &item);
@@ -299,6 +319,9 @@ impl Task<'_> {
             link.base = Base::new();
             links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
             return self.linked(&link.id, None).await;
+        }
+        if lost.is_some() {
+            return Ok(Report::Idle(Some(Reason::Unpaired { missing: Side::Espo })));
         }
         links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
         let _lock = self.locks.acquire(format!("link:{}", link.id)).await;

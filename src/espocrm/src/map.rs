@@ -33,6 +33,7 @@ pub(crate) enum Source {
 pub(crate) struct Draft {
     pub(crate) record: Record,
     pub(crate) roster: Roster,
+    pub(crate) item: Option<String>,
     pub(crate) version: Option<i64>,
     pub(crate) reminders: Option<Vec<Json>>,
 }
@@ -68,14 +69,10 @@ pub(crate) fn draft(
     let owner = row.owner(schema)?;
     let own = reader.is_some() && reader == owner.as_deref();
     let reminders = row.reminders(own)?;
+    let (marker, item) = marks(schema, row.row);
     let record = Record {
         switch: schema.switch.as_ref().and_then(|name| row.row.get(name)?.as_bool()),
-        marker: schema
-            .marker
-            .as_ref()
-            .and_then(|name| row.row.get(name)?.as_str())
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned),
+        marker,
         modified,
         created: created.unwrap_or(modified),
         without_address: Vec::new(),
@@ -85,7 +82,15 @@ pub(crate) fn draft(
         owner: owner.clone(),
     };
     let version = row.row.get("versionNumber").and_then(Json::as_i64);
-    Ok(Draft { record, roster: row.roster(owner)?, version, reminders })
+    Ok(Draft { record, roster: row.roster(owner)?, item, version, reminders })
+}
+
+/// The marker: the id of a link and, after a `;`, the item in short.
+fn marks(schema: &KindSchema, row: &Map<String, Json>) -> (Option<String>, Option<String>) {
+    let text = schema.marker.as_ref().and_then(|name| row.get(name)?.as_str()).unwrap_or_default();
+    let (marker, item) = text.split_once(';').unwrap_or((text, ""));
+    let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    (filled(marker), filled(item))
 }
 
 struct Row<'a> {

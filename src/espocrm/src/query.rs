@@ -35,6 +35,10 @@ impl Where {
         Self::Is("equals", attribute.to_owned(), value.into())
     }
 
+    pub(crate) fn starts_with(attribute: &str, value: impl Into<String>) -> Self {
+        Self::Is("startsWith", attribute.to_owned(), value.into())
+    }
+
     pub(crate) fn at_least(attribute: &str, value: impl Into<String>) -> Self {
         Self::Is("greaterThanOrEquals", attribute.to_owned(), value.into())
     }

@@ -29,6 +29,8 @@ pub struct Fetched {
     pub roster: Roster,
     /// Why the API user acted instead of the user, when it did.
     pub fallback: Option<String>,
+    /// What the marker says of the item beyond the link: its id in short (see [`NewRecord::marker`]).
+    pub item: Option<String>,
     pub(crate) version: Option<i64>,
     pub(crate) reminders: Option<Vec<Json>>,
 }
@@ -66,10 +68,8 @@ pub struct Brief {
     pub modified: DateTime<Utc>,
     /// `createdAt`.
     pub created: DateTime<Utc>,
-    /// Its name.
-    pub name: String,
-    /// When it takes place or is due.
-    pub when: Option<When>,
+    /// What a list tells of it: everything but participants and reminders.
+    pub values: Values,
     /// The marker.
     pub marker: Option<String>,
     /// The switch.
@@ -85,7 +85,7 @@ pub struct NewRecord<'a> {
     pub values: &'a Values,
     /// Who the participants in `values` are; those who are not here are left out.
     pub people: &'a Resolved,
-    /// Link id, written when the entity has a marker field.
+    /// Link id, written when the entity has a marker field; after a `;` it may name the item that the record was made for.
     pub marker: Option<&'a str>,
 }
 
@@ -152,7 +152,7 @@ impl Client {
     pub async fn changed_since(&self, schema: &Schema, kind: Kind, cursor: &Cursor, limit: u32) -> Result<Page<Brief>> {
         let kind_schema = schema.of(kind)?;
         let select =
-            map::selection(kind, kind_schema).into_iter().filter(|name| name != "description" && !is_people(name));
+            map::selection(kind, kind_schema).into_iter().filter(|name| !is_people(name));
         let mut list = List::new(vec![Where::beyond("modifiedAt", cursor.at, cursor.id.as_deref())], select);
         list.order = Some("modifiedAt");
         list.limit = limit;
@@ -207,7 +207,7 @@ impl Client {
     /// The record that carries a marker: the oldest, when it was copied. None when the entity has no marker field.
     pub async fn find_by_marker(&self, schema: &Schema, kind: Kind, marker: &str) -> Result<Option<Fetched>> {
         let Some(attribute) = &schema.of(kind)?.marker else { return Ok(None) };
-        Ok(self.select(schema, kind, vec![Where::equals(attribute, marker)]).await?.into_iter().next())
+        Ok(self.select(schema, kind, vec![Where::starts_with(attribute, marker)]).await?.into_iter().next())
     }
 
     /// Records with a marker, in the order of their creation: `relink` rebuilds links from them.
@@ -402,9 +402,7 @@ enum Written {
 impl From<Draft> for Brief {
     fn from(draft: Draft) -> Self {
         let Record { id, kind, owner, switch, marker, modified, created, values, .. } = draft.record;
-        let name = values.get(&Field::Title).and_then(Value::as_text).unwrap_or_default().to_owned();
-        let when = values.get(&Field::Time).and_then(Value::as_when).cloned();
-        Self { id, kind, owner, modified, created, name, when, marker, switch }
+        Self { id, kind, owner, modified, created, values, marker, switch }
     }
 }
 

@@ -19,8 +19,11 @@ use crate::{Result, map, wire};
 
 /// The extended property that carries a link's id. It comes back under `$expand` alone, never in delta.
 pub const MARKER: &str = "String {6b3b1ff2-5d2c-4f7e-9b0a-0d6f2f0c8a51} Name EspoOutlookLink";
+/// The extended property that names the record, such as `meeting:6b033c320ec60751b`: without the database it tells what the
+/// event belongs to. It never changes while the event lives.
+pub const RECORD: &str = "String {6b3b1ff2-5d2c-4f7e-9b0a-0d6f2f0c8a51} Name EspoOutlookRecord";
 /// Items per page.
-const PAGE: &str = "100";
+pub(crate) const PAGE: &str = "100";
 /// No list of ours has more pages; a server that gives more is running in a circle.
 const MOST_PAGES: usize = 2_000;
 
@@ -31,6 +34,8 @@ pub struct NewEvent<'a> {
     pub transaction_id: &'a str,
     /// Id of the link.
     pub marker: &'a str,
+    /// What [`RECORD`] is to say.
+    pub record: Option<&'a str>,
     /// The category that makes it a Call.
     pub category: Option<&'a str>,
     /// Who is invited; participants among the values are not looked at.
@@ -82,7 +87,7 @@ impl Client {
     pub async fn create_event(&self, mailbox: &Mailbox, values: &Values, new: NewEvent<'_>) -> Result<Item> {
         let mut body = map::write(values, None)?;
         body.insert("transactionId".to_owned(), new.transaction_id.into());
-        body.insert("singleValueExtendedProperties".to_owned(), map::marker_json(new.marker));
+        body.insert("singleValueExtendedProperties".to_owned(), map::marker_json(new.marker, new.record));
         if let Some(category) = new.category {
             body.insert("categories".to_owned(), json!([category]));
         }
@@ -131,7 +136,7 @@ impl Client {
 
     /// Leaves a link's id on an event that somebody else made.
     pub async fn mark_event(&self, mailbox: &Mailbox, id: &str, marker: &str) -> Result<Item> {
-        let body = json!({"singleValueExtendedProperties": map::marker_json(marker)});
+        let body = json!({"singleValueExtendedProperties": map::marker_json(marker, None)});
         let item = self.patch_event(mailbox, id, None, body).await?;
         Ok(Item { marker: Some(marker.to_owned()), ..item })
     }
@@ -208,12 +213,6 @@ impl Client {
     pub async fn events_from(&self, mailbox: &Mailbox, from: DateTime<Utc>) -> Result<Vec<Item>> {
         let filter = format!("start/dateTime ge '{}'", from.format("%Y-%m-%dT%H:%M:%S"));
         self.events_where(mailbox, &filter).await
-    }
-
-    /// Everything in the calendar that carries a marker of ours, for rebuilding the links.
-    pub async fn all_events(&self, mailbox: &Mailbox) -> Result<Vec<Item>> {
-        let url = with_query(self.address(mailbox, &["events"])?, &[("$expand", &expand()), ("$top", PAGE)]);
-        self.items(mailbox, url).await
     }
 
     async fn events_where(&self, mailbox: &Mailbox, filter: &str) -> Result<Vec<Item>> {

@@ -21,6 +21,7 @@ mod delta;
 mod error;
 mod events;
 mod map;
+mod marked;
 pub mod notification;
 mod request;
 mod subscription;
@@ -34,7 +35,8 @@ pub use auth::{AuthError, Authority, TokenSet};
 pub use client::{Client, Config, Ids, Mailbox, Mode, Now, Profile, Tokens};
 pub use delta::{Batch as DeltaBatch, Next, Round as DeltaRound, TaskRound, Touched, TouchedKind, TouchedTask};
 pub use error::{Disposition, Error};
-pub use events::{Deletion, MARKER, NewEvent, Page, Patch};
+pub use events::{Deletion, MARKER, NewEvent, Page, Patch, RECORD};
+pub use marked::Named;
 pub use subscription::{NewSubscription, Resource, Subscription};
 pub use todo::{APPLICATION, List, NewTask};
 

@@ -11,7 +11,7 @@ use sync::{Field, Item, Kind, People, Person, Role, Series, Status, Value, Value
 
 use crate::client::Mailbox;
 use crate::error::Error;
-use crate::events::MARKER;
+use crate::events::{MARKER, RECORD};
 use crate::{Result, body, wire};
 
 /// An item of an event, as it stands in a mailbox.
@@ -248,9 +248,11 @@ pub(crate) fn organizer_of(event: &wire::Event) -> Option<String> {
     organizer(event)
 }
 
-/// The extended property that carries a link's id.
-pub(crate) fn marker_json(marker: &str) -> Json {
-    json!([{"id": MARKER, "value": marker}])
+/// The extended properties that carry a link's id, and name its record.
+pub(crate) fn marker_json(marker: &str, record: Option<&str>) -> Json {
+    let mut properties = vec![json!({"id": MARKER, "value": marker})];
+    properties.extend(record.map(|record| json!({"id": RECORD, "value": record})));
+    Json::Array(properties)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::{Result, task, wire};
 
 /// `applicationName` of our linked resource.
 pub const APPLICATION: &str = "EspoCRM";
-const EXPAND: (&str, &str) = ("$expand", "linkedResources");
+pub(crate) const EXPAND: (&str, &str) = ("$expand", "linkedResources");
 
 /// A list of tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -167,6 +167,7 @@ pub(crate) struct LinkedResource {
     pub application_name: Option<String>,
     pub external_id: Option<String>,
 }
+    pub web_url: Option<String>,
 
 /// A dateTimeTimeZone.
 #[derive(Debug, Clone, Deserialize)]

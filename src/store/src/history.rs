@@ -255,3 +255,12 @@ pub async fn reverted_deletion(conn: &impl ConnectionTrait, link_id: &str) -> Re
         .filter(Column::RevertedBy.is_not_null());
     Ok(query.order_by_desc(Column::At).order_by_desc(Column::Id).into_tuple().one(conn).await?)
 }
+
+/// True when anything was ever done about the pair of that link.
+///
+/// # Errors
+/// When the database fails.
+pub async fn has_link(conn: &impl ConnectionTrait, link_id: &str) -> Result<bool> {
+    let query = Entity::find().select_only().column(Column::Id).filter(Column::LinkId.eq(link_id));
+    Ok(query.into_tuple::<String>().one(conn).await?.is_some())
+}

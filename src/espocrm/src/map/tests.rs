@@ -233,3 +233,16 @@ fn a_moment_without_seconds_is_one_too() {
     assert_eq!(parse_moment("2026-12-01 09:00"), parse_moment("2026-12-01 09:00:00"));
     assert_eq!(parse_moment("2026-12-01"), None);
 }
+
+#[test]
+fn the_marker_is_the_link_alone_and_may_name_the_item_after_it() {
+    for (text, marker, item) in [
+        (json!("link-1"), Some("link-1"), None),
+        (json!("link-1;00ff"), Some("link-1"), Some("00ff")),
+        (json!(""), None, None),
+        (json!(null), None, None),
+    ] {
+        let draft = read(Kind::Meeting, &with(meeting(), json!({ "cOutlookMarker": text })));
+        assert_eq!((draft.record.marker.as_deref(), draft.item.as_deref()), (marker, item));
+    }
+}

@@ -127,6 +127,10 @@ impl Task<'_> {
 
     /// A record without a link: matched with an equal item, or given a new one, or left alone.
     async fn take_in_record(&self, context: &Context, fetched: Fetched, owner: &str, fingerprint: String) -> Result<Report, WorkError> {
+        if context.binding.as_ref().is_some_and(|binding| binding.enabled && binding.state != BindingState::Active) {
+            // It waits for the sign-in rather than being passed over.
+            context.mailbox()?;
+        }
         let record = Seen::Present(fetched.record.clone());
         let plan = self.decide(context, None, &record, &Seen::Unknown).await?;
         let Some(Action::CreateItem { writes }) = plan.steps.first().map(|step| &step.action) else {
@@ -373,9 +377,8 @@ impl Task<'_> {
             let seen_record = as_seen(&context, &link, &item, &record);
             let plan = self.decide_at(&context, Some(&link), &seen_record, &item, now).await?;
             let fetched = if let Seen::Present(fetched) = record { Some(fetched) } else { None };
-            let was_creating = matches!(link.state, LinkState::Creating { .. });
             prepare(&mut link, &plan, now);
-            if !plan.steps.is_empty() && (was_creating || matches!(link.state, LinkState::Creating { .. })) {
+            if !plan.steps.is_empty() {
                 links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
             }
             let item = if let Seen::Present(item) = item { Some(item) } else { None };
@@ -673,10 +676,14 @@ pub(super) fn is_outside(context: &Context, item: &Item) -> bool {
     matches!(&item.role, Role::Attendee { organizer } if !context.bound.contains(&sync::text::address(organizer)))
 }
 
-/// Turns the link into the intent of what the plan is going to create.
+/// Turns the link into the intent of what the plan is going to create or change.
 fn prepare(link: &mut Link, plan: &Plan, now: DateTime<Utc>) {
     for step in &plan.steps {
         let side = step.action.side();
+        if let Action::UpdateItem { writes } | Action::UpdateRecord { writes } = &step.action {
+            link.base.extend(plan.agreed.clone());
+            link.sent.entry(side).or_default().extend(intended(writes, side));
+        }
         let (Action::CreateItem { writes } | Action::CreateRecord { writes, .. }) = &step.action else { continue };
         if matches!(link.state, LinkState::Creating { side: known, .. } if known == side) {
             continue;

@@ -87,11 +87,13 @@ pub struct BuildOptions {
     pub migrate: bool,
     /// Where ids come from; from the machine when none are given.
     pub ids: Option<Ids>,
+    /// The client of both systems; its own when none is given. To make one means to read all root certificates.
+    pub http: Option<reqwest::Client>,
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
-        Self { migrate: true, ids: None }
+        Self { migrate: true, ids: None, http: None }
     }
 }
 
@@ -124,7 +126,7 @@ impl App {
         let vault = Vault::open(&config)?;
         let ids = options.ids.unwrap_or_else(|| Ids::system(clock.clone()));
         let admin_token = admin_token(&config, &store, &vault, &ids, &clock).await?;
-        let connections = Connections::open(&config, &clock, &ids, &vault, &store).await?;
+        let connections = Connections::open(&config, &clock, &ids, &vault, &store, options.http).await?;
         // The task ends when the last clone of the writer is dropped.
         let (writer, _) = store::writer::Writer::spawn(store.clone(), LINE);
         let tracker = TaskTracker::new();

@@ -82,8 +82,12 @@ impl Connections {
         ids: &Ids,
         vault: &Vault,
         store: &Store,
+        http: Option<reqwest::Client>,
     ) -> Result<Self, ConnectionError> {
-        let http = espocrm::http().user_agent(USER_AGENT).build().map_err(ConnectionError::Http)?;
+        let http = match http {
+            Some(http) => http,
+            None => espocrm::http().user_agent(USER_AGENT).build().map_err(ConnectionError::Http)?,
+        };
         let connections = Self(Arc::new(Inner {
             config: config.clone(),
             clock: clock.clone(),

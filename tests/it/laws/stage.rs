@@ -65,6 +65,7 @@ pub struct Stage {
     /// Whose a Graph subscription is.
     pub watched: BTreeMap<String, String>,
     config: Config,
+    http: reqwest::Client,
     folder: TempDir,
     start: Option<Start>,
     played: u64,
@@ -104,7 +105,8 @@ impl Stage {
         let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let config = config(&espo, &graph, urls, equipped);
         let watched = BTreeMap::new();
-        let mut stage = Self { espo, graph, time, ids, carl, watched, config, folder, start: None, played: 0 };
+        let http = ::espocrm::http().no_proxy().build().unwrap();
+        let mut stage = Self { espo, graph, time, ids, carl, watched, config, http, folder, start: None, played: 0 };
         stage.prepare().await;
         stage
     }
@@ -137,7 +139,7 @@ impl Stage {
         config.database.url = format!("sqlite://{}?mode=rwc", database.display()).into();
         let clock = Clock::Manual(self.time.ours.clone());
         let ids = Some(Ids::seeded(clock.clone(), seed));
-        App::build_with(config, clock, BuildOptions { migrate, ids }).await.unwrap()
+        App::build_with(config, clock, BuildOptions { migrate, ids, http: Some(self.http.clone()) }).await.unwrap()
     }
 
     /// Keeps the world as it is now, as what stories start from.

@@ -5,12 +5,12 @@
 
 use espocrm::{Edit, Fetched, NewRecord};
 use sync::{
-    Action, Answer, Field, Item, Kind, Link, Outcome, People, Person, Record, Refusal, Role, Value, Values, Writes,
+    Action, Answer, Field, Files, Item, Kind, Link, Outcome, People, Person, Record, Refusal, Role, Value, Values, Writes,
 };
 
 use super::context::Context;
 use super::error::WorkError;
-use super::{copies, items, people, relink};
+use super::{copies, files, items, people, relink};
 
 /// The ends as they were read, in the form in which they are written back.
 pub struct Ends<'a> {
@@ -26,10 +26,10 @@ pub struct Ends<'a> {
 /// When it cannot be known whether it will ever work: the change is tried again, or waits for somebody.
 pub async fn execute(context: &Context, link: &Link, ends: &Ends<'_>, action: &Action) -> Result<Outcome, WorkError> {
     let outcome = match action {
-        Action::CreateItem { writes } => create_item(context, link, writes).await,
-        Action::UpdateItem { writes } => update_item(context, ends, writes).await,
+        Action::CreateItem { writes } => create_item(context, link, ends, writes).await,
+        Action::UpdateItem { writes } => update_item(context, link, ends, writes).await,
         Action::DeleteItem => delete_item(context, ends).await,
-        Action::CreateRecord { kind, writes } => create_record(context, link, *kind, writes).await,
+        Action::CreateRecord { kind, writes } => create_record(context, link, ends, *kind, writes).await,
         Action::UpdateRecord { writes } => update_record(context, link, ends, writes).await,
         Action::DeleteRecord => delete_record(context, ends).await,
         Action::Respond { address, answer } => copies::respond(context, link, address, *answer).await,
@@ -64,15 +64,34 @@ fn transaction_id(link: &Link) -> String {
     }
 }
 
-async fn create_item(context: &Context, link: &Link, writes: &Writes) -> Result<Outcome, WorkError> {
-    let item = items::create(context, link, &transaction_id(link), values(writes)).await?;
+/// The files to be written, and the other values.
+fn apart(writes: &Writes) -> (Values, Option<Files>) {
+    let mut values = values(writes);
+    let files = match values.remove(&Field::Attachments) {
+        Some(Value::Files(files)) => Some(files),
+        _ => None,
+    };
+    (values, files)
+}
+
+async fn create_item(context: &Context, link: &Link, ends: &Ends<'_>, writes: &Writes) -> Result<Outcome, WorkError> {
+    let (values, files) = apart(writes);
+    let mut item = items::create(context, link, &transaction_id(link), values).await?;
+    if let Some(files) = files {
+        let ends = Ends { item: None, ..*ends };
+        item = files::to_item(context, link, &ends, item, &files).await?;
+    }
     Ok(Outcome::Item(Box::new(item)))
 }
 
-async fn update_item(context: &Context, ends: &Ends<'_>, writes: &Writes) -> Result<Outcome, WorkError> {
+async fn update_item(context: &Context, link: &Link, ends: &Ends<'_>, writes: &Writes) -> Result<Outcome, WorkError> {
     let Some(item) = ends.item else { return Ok(Outcome::Stale) };
     let record = ends.record.map(|fetched| &fetched.record.values);
-    let written = items::update(context, item, &values(writes), record).await?;
+    let (values, files) = apart(writes);
+    let mut written = if values.is_empty() { item.clone() } else { items::update(context, item, &values, record).await? };
+    if let Some(files) = files {
+        written = files::to_item(context, link, ends, written, &files).await?;
+    }
     Ok(Outcome::Item(Box::new(written)))
 }
 
@@ -83,23 +102,42 @@ async fn delete_item(context: &Context, ends: &Ends<'_>) -> Result<Outcome, Work
     Ok(Outcome::Deleted)
 }
 
-async fn create_record(context: &Context, link: &Link, kind: Kind, writes: &Writes) -> Result<Outcome, WorkError> {
-    let values = values(writes);
+async fn create_record(context: &Context, link: &Link, ends: &Ends<'_>, kind: Kind, writes: &Writes) -> Result<Outcome, WorkError> {
+    let (values, files) = apart(writes);
     let people = participants(context, &values, &People::default(), &link.owner).await?;
     let marker = relink::marker_of(link);
     let new = NewRecord { owner: &link.owner, values: &values, people: &people.resolved, marker: Some(&marker) };
-    let fetched = context.espo.client.create(&context.schema, kind, new, context.acting()).await?;
+    let mut fetched = context.espo.client.create(&context.schema, kind, new, context.acting()).await?;
+    if let Some(files) = files {
+        fetched = write_record(context, link, &fetched, ends.item, (Values::new(), Some(files))).await?;
+    }
     Ok(Outcome::Record(Box::new(record_as_seen(context, link.outside, &fetched))))
 }
 
 async fn update_record(context: &Context, link: &Link, ends: &Ends<'_>, writes: &Writes) -> Result<Outcome, WorkError> {
     let Some(current) = ends.record else { return Ok(Outcome::Stale) };
-    let values = values(writes);
+    let fetched = write_record(context, link, current, ends.item, apart(writes)).await?;
+    Ok(Outcome::Record(Box::new(record_as_seen(context, link.outside, &fetched))))
+}
+
+async fn write_record(
+    context: &Context,
+    link: &Link,
+    current: &Fetched,
+    item: Option<&Item>,
+    (values, files): (Values, Option<Files>),
+) -> Result<Fetched, WorkError> {
     let known = current.record.values.get(&Field::Participants).and_then(Value::as_people).cloned().unwrap_or_default();
     let people = participants(context, &values, &known, &link.owner).await?;
     let edit = Edit { current, values: &values, people: &people.resolved, marker: None };
-    let updated = context.espo.client.update(&context.schema, edit, context.acting()).await?;
-    Ok(Outcome::Record(Box::new(record_as_seen(context, link.outside, &updated.fetched))))
+    let Some(files) = files else {
+        return Ok(context.espo.client.update(&context.schema, edit, context.acting()).await?.fetched);
+    };
+    let named = files::for_record(context, current, item, &files).await?;
+    let client = &context.espo.client;
+    let mut updated = client.update_with_files(&context.schema, edit, Some(&named.ids), context.acting()).await?.fetched;
+    files::written_to(context, &mut updated, &named).await?;
+    Ok(updated)
 }
 
 async fn delete_record(context: &Context, ends: &Ends<'_>) -> Result<Outcome, WorkError> {

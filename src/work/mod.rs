@@ -5,7 +5,7 @@
 //! - [`reconcile`] finds or makes the link, holds its lock, reads both ends afresh, decides, executes, absorbs and stores;
 //! - [`copies`] are those in the mailboxes of other bound users;
 //! - [`execute`] is one step of a plan against one system; [`items`] gives events and To Do tasks the same verbs; [`people`]
-//!   finds out who participants are;
+//!   finds out who participants are, [`files`] carries attachments of tasks;
 //! - [`revert`] takes changes back, and [`switch`] is the switch of one record.
 //!
 //! Nothing is written to a system before the intent is stored, and nothing is believed that was not seen: after a crash the
@@ -17,6 +17,7 @@ pub mod dispatch;
 pub mod error;
 pub mod execute;
 pub mod explain;
+pub mod files;
 pub mod handle;
 pub mod items;
 pub mod locks;

@@ -18,10 +18,13 @@ use super::execute::{Ends, execute};
 use super::execute::record_as_seen;
 use super::items::{self, Place};
 use super::copies;
+use super::files::{self, Depth};
 use super::locks::Locks;
 use super::relink;
 use crate::app::App;
 
+/// How late a request may arrive that was under way when the process ended or the connection broke.
+const LATE: chrono::TimeDelta = chrono::TimeDelta::seconds(3);
 /// How often both ends are read again because one of them changed while it was written.
 const ROUNDS: usize = 4;
 
@@ -133,7 +136,7 @@ impl Task<'_> {
         }
         let record = Seen::Present(fetched.record.clone());
         let plan = self.decide(context, None, &record, &Seen::Unknown).await?;
-        let Some(Action::CreateItem { writes }) = plan.steps.first().map(|step| &step.action) else {
+        let Some(Action::CreateItem { .. }) = plan.steps.first().map(|step| &step.action) else {
             return Ok(Report::Idle(left_alone(&plan)));
         };
         let now = context.now();
@@ -150,6 +153,14 @@ impl Task<'_> {
         if lost.is_some() {
             return Ok(Report::Idle(Some(Reason::Unpaired { missing: Side::Outlook })));
         }
+        let (mut fetched, mut plan) = (fetched, plan);
+        if fetched.record.kind == Kind::Task {
+            files::of_record(context, None, &mut fetched, Depth::Read).await?;
+            plan = self.decide(context, None, &Seen::Present(fetched.record.clone()), &Seen::Unknown).await?;
+        }
+        let Some(Action::CreateItem { writes }) = plan.steps.first().map(|step| &step.action) else {
+            return Ok(Report::Idle(left_alone(&plan)));
+        };
         link.base = intended(writes, Side::Outlook);
         links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
         let _lock = self.locks.acquire(format!("link:{}", link.id)).await;
@@ -327,6 +338,11 @@ impl Task<'_> {
         if lost.is_some() {
             return Ok(Report::Idle(Some(Reason::Unpaired { missing: Side::Espo })));
         }
+        let (mut item, mut plan) = (item, plan);
+        if item.kind == Kind::Task {
+            files::of_item(context, None, &mut item, Depth::Read).await?;
+            plan = self.decide(context, None, &Seen::Unknown, &Seen::Present(item.clone())).await?;
+        }
         links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
         let _lock = self.locks.acquire(format!("link:{}", link.id)).await;
         self.carry_out(context, link, None, Some(item), plan).await
@@ -340,6 +356,23 @@ impl Task<'_> {
         let found = context.espo.client.find_created(&context.schema, link.kind, &link.owner, title, when, oldest).await?;
         for fetched in found {
             if links::by_record(self.app.store().read(), link.kind, &fetched.record.id).await?.is_none() {
+                return Ok(Some(fetched));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A record that the connector's own user has made since the intent and that has the intended title or time, when a person
+    /// has changed the other since.
+    async fn made_by_us(&self, context: &Context, link: &Link, since: DateTime<Utc>) -> Result<Option<Fetched>, WorkError> {
+        let me = context.espo.me().await?;
+        let made = context.espo.client.created_by(&context.schema, link.kind, &link.owner, &me.id, since).await?;
+        let intended = |fetched: &Fetched, field: &Field| {
+            link.base.get(field).is_some_and(|agreed| fetched.record.values.get(field) == Some(&agreed.espo))
+        };
+        for fetched in made {
+            let ours = intended(&fetched, &Field::Title) || intended(&fetched, &Field::Time);
+            if ours && links::by_record(self.app.store().read(), link.kind, &fetched.record.id).await?.is_none() {
                 return Ok(Some(fetched));
             }
         }
@@ -424,19 +457,20 @@ impl Task<'_> {
     ) -> Result<(Option<Seen<Fetched>>, Option<Seen<Item>>), WorkError> {
         let quick = matches!(link.state, LinkState::Live);
         if quick && hinted == Some(Side::Espo) {
-            let record = self.read_record(context, link).await?;
+            let record = self.record_with_files(context, link).await?;
             if let Seen::Present(fetched) = &record
                 && is_unchanged(link, Side::Espo, &record_as_seen(context, link.outside, fetched).values)
                 && fetched.record.owner.as_deref() == Some(&link.owner)
             {
                 link.record_modified = Some(fetched.record.modified);
                 link.record_read = Some(now);
+                link.note_files(Side::Espo, &fetched.record.values);
                 links::save_alone(self.app.store(), link, now).await?;
                 return Ok((None, None));
             }
-            return Ok((Some(record), Some(self.read_item(context, link).await?)));
+            return Ok((Some(record), Some(self.item_with_files(context, link).await?)));
         }
-        let item = self.read_item(context, link).await?;
+        let item = self.item_with_files(context, link).await?;
         if quick
             && hinted == Some(Side::Outlook)
             && let Seen::Present(item) = &item
@@ -446,10 +480,27 @@ impl Task<'_> {
                 replica.etag.clone_from(&item.etag);
             }
             link.item_read = Some(now);
+            link.note_files(Side::Outlook, &item.values);
             links::save_alone(self.app.store(), link, now).await?;
             return Ok((None, None));
         }
-        Ok((Some(self.read_record(context, link).await?), Some(item)))
+        Ok((Some(self.record_with_files(context, link).await?), Some(item)))
+    }
+
+    async fn record_with_files(&self, context: &Context, link: &mut Link) -> Result<Seen<Fetched>, WorkError> {
+        let mut seen = self.read_record(context, link).await?;
+        if let Seen::Present(fetched) = &mut seen {
+            files::of_record(context, Some(link), fetched, Depth::Read).await?;
+        }
+        Ok(seen)
+    }
+
+    async fn item_with_files(&self, context: &Context, link: &Link) -> Result<Seen<Item>, WorkError> {
+        let mut seen = self.read_item(context, link).await?;
+        if let Seen::Present(item) = &mut seen {
+            files::of_item(context, Some(link), item, Depth::Read).await?;
+        }
+        Ok(seen)
     }
 
     pub(super) async fn read_record(&self, context: &Context, link: &mut Link) -> Result<Seen<Fetched>, WorkError> {
@@ -463,12 +514,16 @@ impl Task<'_> {
             return Ok(Seen::Present(fetched));
         }
         let LinkState::Creating { since, .. } = link.state else { return Ok(Seen::Unknown) };
-        match self.equal_record(context, link, Some(since)).await? {
+        let found = match self.equal_record(context, link, Some(since)).await? {
+            Some(fetched) => Some(fetched),
+            None => self.made_by_us(context, link, since).await?,
+        };
+        match found {
             Some(fetched) => {
                 link.record_id = Some(fetched.record.id.clone());
                 Ok(Seen::Present(fetched))
             }
-            None => Ok(Seen::Gone),
+            None => settled(context, since).map(|()| Seen::Gone),
         }
     }
 
@@ -482,7 +537,13 @@ impl Task<'_> {
                 }
                 Ok(seen)
             }
-            None => items::by_marker(context, link).await,
+            None => {
+                let seen = items::by_marker(context, link).await?;
+                if let (Seen::Gone, LinkState::Creating { since, .. }) = (&seen, &link.state) {
+                    settled(context, *since)?;
+                }
+                Ok(seen)
+            }
         }
     }
 
@@ -560,7 +621,9 @@ impl Task<'_> {
         }
         let entries = super::explain::entries(self, context, &link, &next, &plan, &outcomes);
         let report = report(&plan, &outcomes);
-        let finished = failure.is_none() && !stale && !refused && !matches!(report, Report::Later(_));
+        // Private copies are written after this: the message ends when they are.
+        let copies = context.rules.attendees == sync::Attendees::None && next.kind.is_event();
+        let finished = failure.is_none() && !stale && !refused && !copies && !matches!(report, Report::Later(_));
         self.store(&next, entries, finished).await?;
         if let Some(error) = failure {
             return Err(error);
@@ -664,6 +727,15 @@ fn as_seen(context: &Context, link: &Link, item: &Seen<Item>, record: &Seen<Fetc
     }
 }
 
+/// A request that was sent before a crash may arrive after we have looked: only after a while is "not there" believed.
+fn settled(context: &Context, since: DateTime<Utc>) -> Result<(), WorkError> {
+    let left = since + LATE - context.now();
+    match left.to_std() {
+        Ok(after) if !after.is_zero() => Err(WorkError::TooEarly { after }),
+        _ => Ok(()),
+    }
+}
+
 /// The new owner of a record that was given to somebody else, where the move may be made.
 fn moved(context: &Context, link: &Link, record: &Seen<Fetched>) -> Option<String> {
     let owner = record.present()?.record.owner.clone()?;
@@ -706,7 +778,8 @@ pub(super) fn intended(writes: &sync::Writes, target: Side) -> Base {
         };
         (field.clone(), agreed)
     };
-    writes.iter().map(pair).collect()
+    // Files come one by one: which of them a crash has left is told by their contents alone.
+    writes.iter().filter(|(field, _)| **field != Field::Attachments).map(pair).collect()
 }
 
 /// True when every value is the one that was agreed last.
@@ -715,7 +788,10 @@ pub fn is_unchanged(link: &Link, side: Side, values: &sync::Values) -> bool {
     values.iter().all(|(field, value)| match link.base.get(field) {
         Some(agreed) => agreed.on(side) == value,
         // A field that the other side does not show has no base.
-        None => matches!(field, Field::Reminder | Field::Location | Field::Importance),
+        None => {
+            matches!(field, Field::Reminder | Field::Location | Field::Importance)
+                || value.as_files().is_some_and(sync::Files::is_empty)
+        }
     })
 }
 

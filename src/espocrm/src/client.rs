@@ -96,6 +96,7 @@ struct Inner {
     in_flight: Semaphore,
     addresses: Mutex<HashMap<String, Remembered>>,
     creating: tokio::sync::Mutex<()>,
+    large: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Client {
@@ -126,6 +127,7 @@ impl Client {
             in_flight: Semaphore::new(IN_FLIGHT),
             addresses: Mutex::default(),
             creating: tokio::sync::Mutex::new(()),
+            large: tokio::sync::Mutex::new(()),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -173,6 +175,11 @@ impl Client {
     /// Held while a person is looked up and made, so that two workers do not make the same one.
     pub(crate) fn creating(&self) -> &tokio::sync::Mutex<()> {
         &self.inner.creating
+    }
+
+    /// Held while a large file is sent.
+    pub(crate) fn large(&self) -> &tokio::sync::Mutex<()> {
+        &self.inner.large
     }
 }
 

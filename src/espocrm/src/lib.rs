@@ -28,7 +28,7 @@ mod setup;
 pub mod webhook;
 mod wire;
 
-pub use attachments::Attachment;
+pub use attachments::{Attachment, Content, Download};
 pub use client::{Acting, Client, Config, Now, http};
 pub use error::{Disposition, Error, Result};
 pub use people::{PersonKind, is_acceptable_address};

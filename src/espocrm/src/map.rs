@@ -5,9 +5,11 @@
 //! one end moves the other; lists cut text at 10 000 characters, never hold reminders, and the answer to a POST leaves out
 //! attributes that are null.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 use serde_json::{Map, Value as Json, json};
-use sync::{Answer, Day, Field, Importance, Kind, Record, Status, Value, Values, When, text};
+use sync::{Answer, Day, Field, Files, Importance, Kind, Record, Status, Value, Values, When, text};
 
 use crate::error::unexpected;
 use crate::query::moment;
@@ -36,6 +38,7 @@ pub(crate) struct Draft {
     pub(crate) item: Option<String>,
     pub(crate) version: Option<i64>,
     pub(crate) reminders: Option<Vec<Json>>,
+    pub(crate) files: Option<BTreeMap<String, String>>,
 }
 
 /// The attributes that a list must be asked for.
@@ -82,7 +85,7 @@ pub(crate) fn draft(
         owner: owner.clone(),
     };
     let version = row.row.get("versionNumber").and_then(Json::as_i64);
-    Ok(Draft { record, roster: row.roster(owner)?, item, version, reminders })
+    Ok(Draft { record, roster: row.roster(owner)?, item, version, reminders, files: row.files()? })
 }
 
 /// The marker: the id of a link and, after a `;`, the item in short.
@@ -168,6 +171,10 @@ impl Row<'_> {
         {
             values.insert(Field::Location, Value::Text(location.unwrap_or_default()));
         }
+        // What the files are is told by their contents; that there are none is told here.
+        if self.files()?.is_some_and(|files| files.is_empty()) {
+            values.insert(Field::Attachments, Value::Files(Files::default()));
+        }
         if let Some(reminders) = reminders {
             values.insert(Field::Reminder, Value::Reminder(reminders.first().and_then(minutes)));
         }
@@ -212,6 +219,20 @@ impl Row<'_> {
                 .map(Some),
             Some(_) => Err(self.wrong(name)),
         }
+    }
+
+    /// The names of a task's attachments, by id.
+    fn files(&self) -> Result<Option<BTreeMap<String, String>>> {
+        if self.kind != Kind::Task {
+            return Ok(None);
+        }
+        let ids = match self.ids("attachmentsIds")? {
+            None if self.source == Source::Created => Some(Vec::new()),
+            ids => ids,
+        };
+        let names = self.row.get("attachmentsNames");
+        let name = |id: &String| names.and_then(|names| names.get(id)).and_then(Json::as_str).unwrap_or_default().to_owned();
+        Ok(ids.map(|ids| ids.into_iter().map(|id| (id.clone(), name(&id))).collect()))
     }
 
     fn roster(&self, owner: Option<String>) -> Result<Roster> {

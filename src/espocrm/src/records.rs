@@ -4,6 +4,8 @@
 //! PUT counts as a change; `X-Version-Number` guards a record that has a `versionNumber` (Tasks by default); a deleted record
 //! is 404 to GET, PUT and DELETE alike.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
@@ -31,6 +33,8 @@ pub struct Fetched {
     pub fallback: Option<String>,
     /// What the marker says of the item beyond the link: its id in short (see [`NewRecord::marker`]).
     pub item: Option<String>,
+    /// Names of a task's attachments, by id; none where they were not shown.
+    pub files: Option<BTreeMap<String, String>>,
     pub(crate) version: Option<i64>,
     pub(crate) reminders: Option<Vec<Json>>,
 }
@@ -249,6 +253,23 @@ impl Client {
         Ok(found)
     }
 
+    /// Records of an owner that a user has made since then (by clocks that may differ by minutes), the oldest first.
+    pub async fn created_by(
+        &self,
+        schema: &Schema,
+        kind: Kind,
+        owner: &str,
+        creator: &str,
+        not_before: DateTime<Utc>,
+    ) -> Result<Vec<Fetched>> {
+        let conditions = vec![
+            owned_by(schema.of(kind)?, owner),
+            Where::equals("createdById", creator),
+            Where::at_least("createdAt", moment(not_before - CLOCKS)),
+        ];
+        self.select(schema, kind, conditions).await
+    }
+
     async fn select(&self, schema: &Schema, kind: Kind, conditions: Vec<Where>) -> Result<Vec<Fetched>> {
         let kind_schema = schema.of(kind)?;
         let mut list = List::new(conditions, map::selection(kind, kind_schema));
@@ -292,9 +313,25 @@ impl Client {
 
     /// Changes a record: only what differs is sent, and nothing when nothing does.
     pub async fn update(&self, schema: &Schema, edit: Edit<'_>, acting: Acting<'_>) -> Result<Updated> {
+        self.update_with_files(schema, edit, None, acting).await
+    }
+
+    /// Changes a record, and makes these the attachments of a task: all of them, new ones uploaded before
+    /// ([`Client::upload`]).
+    pub async fn update_with_files(
+        &self,
+        schema: &Schema,
+        edit: Edit<'_>,
+        files: Option<&BTreeSet<String>>,
+        acting: Acting<'_>,
+    ) -> Result<Updated> {
         let Record { kind, id, .. } = &edit.current.record;
         let kind_schema = schema.of(*kind)?;
-        let body = self.changes(kind_schema, edit, acting)?;
+        let mut body = self.changes(kind_schema, edit, acting)?;
+        let same = |files: &BTreeSet<String>| edit.current.files.as_ref().is_some_and(|known| known.keys().eq(files));
+        if let Some(files) = files.filter(|files| !same(files)) {
+            body.insert("attachmentsIds".to_owned(), json!(files));
+        }
         if body.is_empty() {
             return Ok(Updated { fetched: edit.current.clone(), wrote: false });
         }

@@ -8,6 +8,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, RETRY_AFTER};
 use secrecy::ExposeSecret as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio::sync::SemaphorePermit;
 use url::Url;
 
 use crate::auth::{Identity, basic_header, hmac_header};
@@ -129,6 +130,14 @@ impl Answer {
     }
 }
 
+/// An answer whose content has not been read yet.
+pub(crate) enum Opened<'a> {
+    /// A success.
+    Content(reqwest::Response, Option<SemaphorePermit<'a>>),
+    /// A refusal.
+    Refusal(Answer),
+}
+
 /// An answer, and what was said when it was not given to whom it should have been.
 #[derive(Debug)]
 pub(crate) struct Acted {
@@ -181,6 +190,16 @@ impl Client {
 
     async fn send_by(&self, call: &Call, identity: Identity<'_>) -> Result<Answer> {
         let request = self.request(call, identity)?;
+        self.deliver(call, identity, request).await
+    }
+
+    /// Sends a request that is complete but for this.
+    pub(crate) async fn deliver(
+        &self,
+        call: &Call,
+        identity: Identity<'_>,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Answer> {
         let gate = self.gate(identity);
         // The slot first: who waits for one must still hear of a refusal that comes meanwhile.
         let _permit = self.slot().await;
@@ -188,7 +207,34 @@ impl Client {
             .enter(|| self.now())
             .await
             .map_err(|after| Error::Withheld { credential: identity.credential(), after })?;
-        let answer = self.exchange(call, request).await;
+        let answer = match self.begin(call, request).await {
+            Ok(response) => self.rest(call, response).await,
+            Err(error) => Err(error),
+        };
+        self.noted(identity, answer)
+    }
+
+    /// Sends as the API user; a success is left to be read piece by piece, while its place among the requests is kept.
+    pub(crate) async fn open(&self, call: &Call) -> Result<Opened<'_>> {
+        let identity = Identity::Key;
+        let request = self.request(call, identity)?;
+        let permit = self.slot().await;
+        let _pass = self
+            .gate(identity)
+            .enter(|| self.now())
+            .await
+            .map_err(|after| Error::Withheld { credential: identity.credential(), after })?;
+        let response = self.begin(call, request).await?;
+        if response.status().is_success() {
+            self.gate(identity).accepted();
+            return Ok(Opened::Content(response, permit));
+        }
+        self.noted(identity, self.rest(call, response).await).map(Opened::Refusal)
+    }
+
+    /// Tells the gate how a credential fared.
+    fn noted(&self, identity: Identity<'_>, answer: Result<Answer>) -> Result<Answer> {
+        let gate = self.gate(identity);
         match &answer {
             Err(Error::Refused { .. }) => gate.refused(self.now()),
             Ok(_) => gate.accepted(),
@@ -200,13 +246,16 @@ impl Client {
         })
     }
 
-    async fn exchange(&self, call: &Call, request: reqwest::RequestBuilder) -> Result<Answer> {
+    async fn begin(&self, call: &Call, request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
         let sent = request.send().await;
         let status =
             sent.as_ref().map_or_else(|_| "error".to_owned(), |response| response.status().as_str().to_owned());
         metrics::counter!("espo_outlook_http_client_requests_total", "system" => "espocrm", "status" => status)
             .increment(1);
-        let mut response = sent.map_err(|error| failed(call, error))?;
+        sent.map_err(|error| failed(call, error))
+    }
+
+    async fn rest(&self, call: &Call, mut response: reqwest::Response) -> Result<Answer> {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| failed(call, error))? {
@@ -239,7 +288,7 @@ impl Client {
         }
     }
 
-    fn request(&self, call: &Call, identity: Identity<'_>) -> Result<reqwest::RequestBuilder> {
+    pub(crate) fn request(&self, call: &Call, identity: Identity<'_>) -> Result<reqwest::RequestBuilder> {
         let config = self.config();
         let mut request =
             self.http().request(call.method.clone(), self.address(call)?).header("Accept", "application/json");
@@ -287,7 +336,7 @@ impl Client {
     }
 }
 
-fn failed(call: &Call, error: reqwest::Error) -> Error {
+pub(crate) fn failed(call: &Call, error: reqwest::Error) -> Error {
     let source = error.without_url();
     if source.is_builder() {
         Error::Settings(source.to_string())

@@ -15,6 +15,7 @@ use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, IF_MATCH, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use crate::auth::AuthError;
@@ -196,17 +197,27 @@ impl Client {
 
     /// Sends a request; a refusal is not yet an error.
     pub(crate) async fn try_send(&self, mailbox: &Mailbox, call: Call<'_>) -> std::result::Result<Answer, Failure> {
+        let (answer, _permit) = self.try_open(mailbox, &call).await?;
+        self.whole(&call, answer).await.map_err(Failure::from)
+    }
+
+    /// Sends a request whose answer is read piece by piece, while the place among the mailbox's requests is kept.
+    pub(crate) async fn try_open(
+        &self,
+        mailbox: &Mailbox,
+        call: &Call<'_>,
+    ) -> std::result::Result<(reqwest::Response, Option<OwnedSemaphorePermit>), Failure> {
         let inner = &self.inner;
         let token = inner.tokens.access(mailbox).await.map_err(Error::from)?;
         let gate = inner.throttle.gate(&mailbox.address);
-        let _permit = match call.places {
+        let permit = match call.places {
             0 => None,
             places => gate.enter(places, || (inner.now)()).await.map_err(|after| Error::Throttled { after })?,
         };
-        let outcome = match self.attempt(&call, &token).await {
+        let outcome = match self.head(call, &token).await {
             Err(Failure::Refused(refusal)) if refusal.status == 401 => {
                 let renewed = inner.tokens.renew(mailbox, &token).await.map_err(Error::from)?;
-                self.attempt(&call, &renewed).await
+                self.head(call, &renewed).await
             }
             outcome => outcome,
         };
@@ -218,7 +229,7 @@ impl Client {
                 self.pause(mailbox, refusal.clone().into_error(false).retry_after().unwrap_or_default());
             }
         }
-        outcome
+        outcome.map(|answer| (answer, permit))
     }
 
     /// Leaves a mailbox alone for a while.
@@ -239,9 +250,15 @@ impl Client {
     }
 
     async fn attempt(&self, call: &Call<'_>, token: &SecretString) -> std::result::Result<Answer, Failure> {
+        let answer = self.head(call, token).await?;
+        self.whole(call, answer).await.map_err(Failure::from)
+    }
+
+    /// Sends, and reads the answer as far as its status; of a refusal all of it.
+    async fn head(&self, call: &Call<'_>, token: &SecretString) -> std::result::Result<reqwest::Response, Failure> {
         let write = call.write;
         let request = self.request(call, token)?;
-        let mut answer = self.inner.http.execute(request).await.map_err(|source| {
+        let answer = self.inner.http.execute(request).await.map_err(|source| {
             metrics::counter!("espo_outlook_http_client_requests_total", "system" => "graph", "status" => "none")
                 .increment(1);
             unreachable(write, source)
@@ -249,25 +266,28 @@ impl Client {
         let status = answer.status().as_u16();
         metrics::counter!("espo_outlook_http_client_requests_total", "system" => "graph", "status" => status.to_string())
             .increment(1);
-        let after = self.retry_after(answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()));
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|source| unreachable(write, source))? {
-            if body.len() + chunk.len() > call.largest {
-                return Err(Error::Unreadable {
-                    what: format!("it is larger than {} MB", call.largest >> 20),
-                    source: None,
-                    unsure: write,
-                }
-                .into());
-            }
-            body.extend_from_slice(&chunk);
-        }
         if (200..300).contains(&status) {
-            return Ok(Answer { body, write });
+            return Ok(answer);
         }
+        let after = self.retry_after(answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()));
+        let body = self.whole(call, answer).await?.body;
         let refusal = Refusal::read(status, &body, after, write);
         tracing::debug!(status, codes = ?refusal.codes, request_id = refusal.request_id, path = call.url.path(), "Graph refused");
         Err(Failure::Refused(refusal))
+    }
+
+    /// The rest of an answer.
+    async fn whole(&self, call: &Call<'_>, mut answer: reqwest::Response) -> Result<Answer> {
+        let write = call.write;
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|source| unreachable(write, source))? {
+            if body.len() + chunk.len() > call.largest {
+                let what = format!("it is larger than {} MB", call.largest >> 20);
+                return Err(Error::Unreadable { what, source: None, unsure: write });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer { body, write })
     }
 
     fn request(&self, call: &Call<'_>, token: &SecretString) -> Result<reqwest::Request> {

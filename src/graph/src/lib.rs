@@ -30,7 +30,7 @@ mod throttle;
 mod todo;
 mod wire;
 
-pub use attachment::{Attachment, LARGEST as LARGEST_ATTACHMENT};
+pub use attachment::{Attachment, Download, IN_ONE_PIECE, NewFile, PIECE, Upload};
 pub use auth::{AuthError, Authority, TokenSet};
 pub use client::{Client, Config, Ids, Mailbox, Mode, Now, Profile, Tokens};
 pub use delta::{Batch as DeltaBatch, Next, Round as DeltaRound, TaskRound, Touched, TouchedKind, TouchedTask};

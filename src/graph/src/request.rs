@@ -79,11 +79,6 @@ impl<'a> Call<'a> {
     pub fn reads(self) -> Self {
         Self { write: false, ..self }
     }
-
-    /// The answer is the content of a file.
-    pub fn large(self) -> Self {
-        Self { largest: crate::attachment::LARGEST + (1 << 20), ..self }
-    }
 }
 
 /// An answer with a status below 300.

@@ -11,7 +11,7 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde_json::{Map, Value as Json, json};
-use sync::{Day, Field, Importance, Item, Kind, Role, Series, Status, Value, Values, When, text};
+use sync::{Day, Field, Files, Importance, Item, Kind, Role, Series, Status, Value, Values, When, text};
 
 use crate::client::Mailbox;
 use crate::error::Error;
@@ -79,6 +79,10 @@ fn values(task: &wire::Task, zone: Tz, due: Option<DateTime<Utc>>) -> Result<Val
         }
         (Some(true), None) => {}
     }
+    // Which files there are has to be asked for (`Client::attachments`); that there are none is told here.
+    if task.has_attachments == Some(false) {
+        values.insert(Field::Attachments, Value::Files(Files::default()));
+    }
     Ok(values)
 }
 
@@ -142,8 +146,8 @@ pub(crate) fn write(
             (Field::Importance, Value::Importance(importance)) => {
                 put("importance", importance_word(*importance).into());
             }
-            // Written below: it depends on the due date.
-            (Field::Reminder, Value::Reminder(_)) => {}
+            // Written below: it depends on the due date. Files are written one by one.
+            (Field::Reminder, Value::Reminder(_)) | (Field::Attachments, Value::Files(_)) => {}
             (field, _) => return Err(Error::Unwritable { field: field.clone(), why: "a task does not have it" }),
         }
     }

@@ -157,6 +157,7 @@ pub(crate) struct Task {
     pub is_reminder_on: Option<bool>,
     pub reminder_date_time: Option<Moment>,
     pub linked_resources: Option<Vec<LinkedResource>>,
+    pub has_attachments: Option<bool>,
     #[serde(rename = "@removed")]
     pub removed: Option<Json>,
 }
@@ -166,8 +167,8 @@ pub(crate) struct Task {
 pub(crate) struct LinkedResource {
     pub application_name: Option<String>,
     pub external_id: Option<String>,
-}
     pub web_url: Option<String>,
+}
 
 /// A dateTimeTimeZone.
 #[derive(Debug, Clone, Deserialize)]

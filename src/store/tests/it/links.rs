@@ -21,6 +21,7 @@ fn link(id: &str, owner: &str) -> Link {
         occurrence: None,
         outside: false,
         answers: [].into(),
+        files: [].into(),
         base: [].into(),
         fingerprint: format!("print-{id}"),
         record_modified: None,

@@ -28,6 +28,12 @@ pub enum WorkError {
     /// The ends kept changing while they were read.
     #[error("the item kept changing while it was being written")]
     Restless,
+    /// Something that was sent may still arrive.
+    #[error("a request that was under way may still arrive; it is looked for again")]
+    TooEarly {
+        /// When to look again.
+        after: Duration,
+    },
     /// A write was refused for good.
     #[error("{0}")]
     Refused(String),
@@ -77,6 +83,7 @@ impl WorkError {
             Self::Store(_) | Self::Queue => Fate::Retry { after: None, counts: false },
             Self::NotConfigured(_) => Fate::Operator,
             Self::NotActive(_) => Fate::SignIn,
+            Self::TooEarly { after } => Fate::Retry { after: Some(*after), counts: false },
             Self::Restless => Fate::Retry { after: None, counts: true },
             Self::Refused(_) => Fate::Dead,
         }

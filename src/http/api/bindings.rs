@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::users::{self, People, Shown};
 use super::{Answer, nullable};
+use crate::http::extract::Object;
 use crate::app::{App, Microsoft};
 use crate::config::Mode;
 use crate::http::engine::{self, SyncRequest};
@@ -52,7 +53,7 @@ pub(in crate::http) async fn put(
     app: Data<App>,
     people: Data<People>,
     id: Path<String>,
-    wanted: Json<Wanted>,
+    wanted: Json<Object<Wanted>>,
 ) -> Answer<Shown> {
     let before = store::bindings::by_user(app.store().read(), &id).await?;
     let mode = app.connections().settings().microsoft.mode;
@@ -60,7 +61,7 @@ pub(in crate::http) async fn put(
         Some(binding) => binding.clone(),
         None => fresh(&app, &people, &id, mode).await?,
     };
-    apply(wanted.into_inner(), &mut after)?;
+    apply(wanted.into_inner().0, &mut after)?;
     if let Some(mailbox) = &after.mailbox {
         refuse_taken(&app, &id, mailbox).await?;
     }
@@ -195,10 +196,9 @@ async fn probe(app: &App, binding: &mut Binding, microsoft: std::sync::Arc<Micro
             (BindingState::Active, "In step.".to_owned(), None)
         }
         Some(Err(error)) => {
-            let retry =
-                matches!(error.disposition(), Disposition::Retry { .. } | Disposition::Unsure | Disposition::Operator);
-            let next = retry.then(|| app.clock().now() + TimeDelta::minutes(1));
-            (BindingState::Error, format!("The mailbox cannot be used: {}.", Chain(&error)), next)
+            let soon = matches!(error.disposition(), Disposition::Retry { .. } | Disposition::Unsure | Disposition::Operator);
+            let next = app.clock().now() + TimeDelta::minutes(if soon { 1 } else { 10 });
+            (BindingState::Error, format!("The mailbox cannot be used: {}.", Chain(&error)), Some(next))
         }
         None => (BindingState::Error, "The service was stopping; save again.".to_owned(), None),
     }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::{Answer, List, limit, moment, word};
 use crate::app::App;
 use crate::http::engine::{self, Force, RevertRequest, Reverted};
-use crate::http::extract::or_default;
+use crate::http::extract::{Object, or_default};
 use crate::http::problem::Problem;
 use crate::http::resource;
 
@@ -166,9 +166,9 @@ pub(in crate::http) async fn revert(app: Data<App>, id: Path<String>, body: Byte
 #[utoipa::path(post, path = "/api/v1/history/revert", tag = "history", request_body = RevertRequest, responses((status = 200, body = Reverted)))]
 pub(in crate::http) async fn revert_range(
     app: Data<App>,
-    request: Json<RevertRequest>,
+    request: Json<Object<RevertRequest>>,
 ) -> Answer<Reverted> {
-    let request = request.into_inner();
+    let Object(request) = request.into_inner();
     let filter = Filter {
         since: moment("since", request.since.as_deref())?,
         until: moment("until", request.until.as_deref())?,

@@ -1,11 +1,12 @@
-//! `/records/{kind}/{id}`: why a record is or is not synchronised, and its switch.
+//! `/records/{kind}/{id}`: why a record is or is not synchronised, and its switch; `/items/{user_id}/{id}`: the same for an item.
 
-use actix_web::web::{self, Data, Json, Path, ServiceConfig};
+use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
 use serde::{Deserialize, Serialize};
 use sync::Kind;
 use utoipa::ToSchema;
 
 use super::Answer;
+use crate::http::extract::Object;
 use crate::app::App;
 use crate::http::engine;
 use crate::http::problem::Problem;
@@ -14,6 +15,7 @@ use crate::http::resource;
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
         .service(resource("/records/{kind}/{id}", "GET").route(web::get().to(show)))
+        .service(resource("/items/{user_id}/{id}", "GET").route(web::get().to(item)))
         .service(resource("/records/{kind}/{id}/sync", "PUT").route(web::put().to(switch)));
 }
 
@@ -22,6 +24,24 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
 pub(in crate::http) async fn show(app: Data<App>, path: Path<(Kind, String)>) -> Answer<serde_json::Value> {
     let (kind, id) = path.into_inner();
     engine::explain(&app, kind, id).await.map(Json)
+}
+
+/// Where an item is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InList {
+    list: Option<String>,
+}
+
+/// The same for an event or To Do task in a bound user's mailbox; a task is looked for in the binding's list unless another is
+/// named.
+#[utoipa::path(get, path = "/api/v1/items/{user_id}/{id}", tag = "records", params(("user_id" = String, Path), ("id" = String, Path), ("list" = Option<String>, Query)), responses((status = 200, body = Object)))]
+pub(in crate::http) async fn item(app: Data<App>, path: Path<(String, String)>, place: Query<InList>) -> Answer<serde_json::Value> {
+    let (user, id) = path.into_inner();
+    if store::bindings::by_user(app.store().read(), &user).await?.is_none() {
+        return Err(Problem::not_found(format!("the user `{user}` is not bound; bind the user to a mailbox first")));
+    }
+    engine::explain_item(&app, user, place.into_inner().list, id).await.map(Json)
 }
 
 /// The switch.
@@ -37,12 +57,13 @@ pub struct Switch {
 pub(in crate::http) async fn switch(
     app: Data<App>,
     path: Path<(Kind, String)>,
-    wanted: Json<Switch>,
+    wanted: Json<Object<Switch>>,
 ) -> Answer<Switch> {
     let (kind, id) = path.into_inner();
     if id.is_empty() || id.len() > 36 {
         return Err(Problem::bad_request("the id is not one of EspoCRM's"));
     }
+    let Object(wanted) = wanted.into_inner();
     engine::switch(&app, kind, id, wanted.enabled).await?;
-    Ok(wanted)
+    Ok(Json(wanted))
 }

@@ -9,6 +9,7 @@ use sync::{Rules, RulesPatch};
 use utoipa::ToSchema;
 
 use super::Answer;
+use crate::http::extract::Object;
 use crate::app::App;
 use crate::http::problem::Problem;
 use crate::http::resource;
@@ -44,8 +45,8 @@ pub(in crate::http) async fn show(app: Data<App>) -> Answer<Rules> {
 
 /// Changes them; what is left out keeps its value.
 #[utoipa::path(put, path = "/api/v1/rules", tag = "rules", request_body = Object, responses((status = 200, body = Object)))]
-pub(in crate::http) async fn put(app: Data<App>, patch: Json<RulesPatch>) -> Answer<Rules> {
-    merge(&app, None, &patch).await?;
+pub(in crate::http) async fn put(app: Data<App>, patch: Json<Object<RulesPatch>>) -> Answer<Rules> {
+    merge(&app, None, &patch.0.0).await?;
     show(app).await
 }
 
@@ -73,9 +74,9 @@ pub(in crate::http) async fn show_of_user(app: Data<App>, user: Path<String>) ->
 pub(in crate::http) async fn put_of_user(
     app: Data<App>,
     user: Path<String>,
-    patch: Json<RulesPatch>,
+    patch: Json<Object<RulesPatch>>,
 ) -> Answer<UserRules> {
-    merge(&app, Some(&user), &patch).await?;
+    merge(&app, Some(&user), &patch.0.0).await?;
     show_of_user(app, user).await
 }
 

@@ -10,6 +10,7 @@ use sync::Kind;
 use utoipa::ToSchema;
 
 use super::{Answer, List, nullable};
+use crate::http::extract::Object;
 use crate::app::App;
 use crate::app::settings::{ENABLED, EVENTS_PER_ITERATION, SCHEDULE, put_secret};
 use crate::config::{Mode, parse};
@@ -163,8 +164,8 @@ fn fixed(app: &App) -> Vec<&'static str> {
 
 /// Changes settings; connections are rebuilt without a restart.
 #[utoipa::path(put, path = "/api/v1/settings", tag = "settings", request_body = Wanted, responses((status = 200, body = Shown)))]
-pub(in crate::http) async fn put(app: Data<App>, wanted: Json<Wanted>) -> Answer<Shown> {
-    let wanted = wanted.into_inner();
+pub(in crate::http) async fn put(app: Data<App>, wanted: Json<Object<Wanted>>) -> Answer<Shown> {
+    let Object(wanted) = wanted.into_inner();
     if wanted.events_per_iteration == Some(0) {
         return Err(Problem::bad_request("events_per_iteration: expected a number above 0"));
     }
@@ -255,10 +256,10 @@ pub(in crate::http) async fn show_schedules(app: Data<App>) -> Json<BTreeMap<Kin
 #[utoipa::path(put, path = "/api/v1/schedules", tag = "settings", request_body = BTreeMap<String, String>, responses((status = 200, body = BTreeMap<String, String>)))]
 pub(in crate::http) async fn put_schedules(
     app: Data<App>,
-    wanted: Json<BTreeMap<String, String>>,
+    wanted: Json<Object<BTreeMap<String, String>>>,
 ) -> Answer<BTreeMap<Kind, String>> {
     let mut checked = Vec::new();
-    for (name, cron) in wanted.into_inner() {
+    for (name, cron) in wanted.into_inner().0 {
         let kind: Kind =
             name.parse().map_err(|_| Problem::bad_request(format!("unknown key `{name}`: meeting, call or task")))?;
         let cron =
@@ -322,10 +323,10 @@ pub(in crate::http) async fn show_roles(app: Data<App>) -> Answer<List<ShownRole
 #[utoipa::path(put, path = "/api/v1/roles", tag = "settings", request_body = BTreeMap<String, Role>, responses((status = 200, body = List<ShownRole>)))]
 pub(in crate::http) async fn put_roles(
     app: Data<App>,
-    wanted: Json<BTreeMap<String, Option<Role>>>,
+    wanted: Json<Object<BTreeMap<String, Option<Role>>>>,
 ) -> Answer<List<ShownRole>> {
     let transaction = app.store().begin().await?;
-    for (role_id, role) in wanted.into_inner() {
+    for (role_id, role) in wanted.into_inner().0 {
         match role {
             Some(role) => {
                 let document = serde_json::to_value(&role).map_err(|error| Problem::internal(&error))?;

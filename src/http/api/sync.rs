@@ -14,15 +14,17 @@ use crate::app::App;
 use crate::http::engine::{self, SyncRequest};
 use crate::http::extract::or_default;
 use crate::http::problem::Problem;
+use crate::http::resource;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
-        .route("/sync", web::post().to(start))
-        .route("/jobs", web::get().to(jobs))
-        .route("/jobs/{id}", web::get().to(job))
-        .route("/holds", web::get().to(holds))
-        .route("/holds/{id}/confirm", web::post().to(confirm))
-        .route("/holds/{id}/discard", web::post().to(discard));
+        .service(resource("/sync", "POST").route(web::post().to(start)))
+        .service(resource("/relink", "POST").route(web::post().to(relink)))
+        .service(resource("/jobs", "GET").route(web::get().to(jobs)))
+        .service(resource("/jobs/{id}", "GET").route(web::get().to(job)))
+        .service(resource("/holds", "GET").route(web::get().to(holds)))
+        .service(resource("/holds/{id}/confirm", "POST").route(web::post().to(confirm)))
+        .service(resource("/holds/{id}/discard", "POST").route(web::post().to(discard)));
 }
 
 /// A job that was begun.
@@ -42,6 +44,32 @@ pub(in crate::http) async fn start(app: Data<App>, body: Bytes) -> Result<HttpRe
         return Err(Problem::not_found(format!("the user `{user}` is not bound; bind the user to a mailbox first")));
     }
     let job_id = engine::sync(&app, &request).await?;
+    Ok(HttpResponse::Accepted().json(Started { job_id }))
+}
+
+/// Which links to rebuild.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RelinkRequest {
+    /// Of one user; else of all.
+    #[serde(default)]
+    pub user_id: Option<String>,
+    /// Only tell which.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Rebuilds links, after a lost database, from the marks that both systems keep, and writes nothing else. The job's `preview`
+/// tells what was found.
+#[utoipa::path(post, path = "/api/v1/relink", tag = "sync", request_body = RelinkRequest, responses((status = 202, body = Started)))]
+pub(in crate::http) async fn relink(app: Data<App>, body: Bytes) -> Result<HttpResponse, Problem> {
+    let RelinkRequest { user_id, dry_run } = or_default(&body)?;
+    if let Some(user) = &user_id
+        && store::bindings::by_user(app.store().read(), user).await?.is_none()
+    {
+        return Err(Problem::not_found(format!("the user `{user}` is not bound; bind the user to a mailbox first")));
+    }
+    let job_id = engine::relink(&app, user_id, dry_run).await?;
     Ok(HttpResponse::Accepted().json(Started { job_id }))
 }
 

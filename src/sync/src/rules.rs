@@ -3,7 +3,11 @@
 //! [`Rules`] are effective rules. They are made by laying patches over the defaults: the organisation's first, the user's
 //! over it ([`RulesPatch::over`]). A patch with an unknown key is refused by serde.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Kind, Side};
 
@@ -138,13 +142,13 @@ macro_rules! rules {
         #[serde(deny_unknown_fields)]
         pub struct RulesPatch {
             /// Meetings.
-            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
             pub meeting: Option<KindPatch>,
             /// Calls.
-            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
             pub call: Option<KindPatch>,
             /// Tasks.
-            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
             pub task: Option<KindPatch>,
             $($(#[doc = $doc])+ #[serde(default, skip_serializing_if = "Option::is_none")] pub $name: Option<$type>,)+
         }
@@ -213,6 +217,35 @@ pub struct KindPatch {
     /// Who wins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
+}
+
+/// Only an object: serde would read a struct from an array as well, past the check for unknown keys.
+fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<KindPatch>, D::Error> {
+    struct Only;
+    impl<'de> Visitor<'de> for Only {
+        type Value = Option<KindPatch>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object with direction and priority")
+        }
+
+        fn visit_none<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            deserializer.deserialize_any(self)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            KindPatch::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+    }
+    deserializer.deserialize_option(Only)
 }
 
 impl KindPatch {

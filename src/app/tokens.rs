@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::{BoxFuture, FutureExt as _};
+use graph::auth::Refused;
 use graph::{AuthError, Authority, Mailbox, TokenSet, Tokens};
 use secrecy::{ExposeSecret as _, SecretString};
 use store::bindings::BindingState;
@@ -26,6 +27,10 @@ fn application(tenant: &str, client_id: &str) -> String {
 }
 /// A token that ends so soon is not used any more.
 const SPARE: TimeDelta = TimeDelta::minutes(2);
+
+/// How long a refusal of the app registration is believed before it is asked again: every message that waits for a token
+/// would ask else.
+const REFUSED_FOR: TimeDelta = TimeDelta::seconds(10);
 
 /// Where tokens are kept. Cheap to clone; clones share their locks.
 #[derive(Clone)]
@@ -139,11 +144,12 @@ pub struct TokenStore {
     authority: Authority,
     mode: Mode,
     application: String,
+    refused: Mutex<Option<(DateTime<Utc>, Refused)>>,
 }
 
 impl TokenStore {
     pub(super) fn new(purse: Purse, authority: Authority, mode: Mode, tenant: &str, client_id: &str) -> Self {
-        Self { purse, authority, mode, application: application(tenant, client_id) }
+        Self { purse, authority, mode, application: application(tenant, client_id), refused: Mutex::default() }
     }
 
     fn name<'a>(&'a self, mailbox: &'a Mailbox) -> &'a str {
@@ -169,6 +175,9 @@ impl TokenStore {
         {
             return Ok(open.access.clone());
         }
+        if let Some(refused) = self.refused_lately() {
+            return Err(AuthError::Operator(refused));
+        }
         let outcome = self.exchange(kept.as_ref()).await;
         let tokens = match outcome {
             Ok(tokens) => tokens,
@@ -176,6 +185,13 @@ impl TokenStore {
         };
         self.purse.calm();
         self.keep(name, kept.as_ref(), tokens).await
+    }
+
+    /// The refusal of the app registration, while it is believed.
+    fn refused_lately(&self) -> Option<Refused> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.purse.0.clock.now();
+        refused.as_ref().filter(|(at, _)| now.signed_duration_since(*at) < REFUSED_FOR).map(|(_, refused)| refused.clone())
     }
 
     async fn exchange(&self, kept: Option<&Open>) -> Result<TokenSet, AuthError> {
@@ -224,7 +240,12 @@ impl TokenStore {
                 }
                 self.ask_to_sign_in(name, &error).await?;
             }
-            AuthError::Operator(_) | AuthError::Configuration(_) => self.purse.raise(&error),
+            AuthError::Operator(refused) => {
+                let now = self.purse.0.clock.now();
+                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, refused.clone()));
+                self.purse.raise(&error);
+            }
+            AuthError::Configuration(_) => self.purse.raise(&error),
             AuthError::Temporary { .. } | AuthError::Unreachable(_) | AuthError::Missing | AuthError::Store(_) => {}
         }
         Err(error)

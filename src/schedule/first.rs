@@ -20,11 +20,7 @@ pub(super) async fn tick(app: &App, known: &mut Known) -> Result<(), WorkError> 
     let active = bindings::enabled_in(app.store().read(), &[BindingState::Active]).await?;
     let users: Known = active.iter().map(|binding| binding.user_id.clone()).collect();
     if users.iter().any(|user| !known.contains(user)) {
-        let parked = Filter { state: Some(MessageState::Parked), ..Filter::default() };
-        let transaction = app.store().begin().await?;
-        messages::replay(&transaction, &parked, app.clock().now(), || app.ids().next()).await?;
-        transaction.commit().await.map_err(store::StoreError::from)?;
-        app.queue().wake().notify_one();
+        unpark(app).await?;
     }
     *known = users;
     for binding in active.iter().filter(|binding| !binding.first_sync_done) {
@@ -33,6 +29,16 @@ pub(super) async fn tick(app: &App, known: &mut Known) -> Result<(), WorkError> 
             tracing::warn!(user.id = binding.user_id, error = text, "the first synchronisation could not be started; it is tried again");
         }
     }
+    Ok(())
+}
+
+/// Has everything that waits looked at again now.
+pub(super) async fn unpark(app: &App) -> Result<(), WorkError> {
+    let parked = Filter { state: Some(MessageState::Parked), ..Filter::default() };
+    let transaction = app.store().begin().await?;
+    messages::replay(&transaction, &parked, app.clock().now(), || app.ids().next()).await?;
+    transaction.commit().await.map_err(store::StoreError::from)?;
+    app.queue().wake().notify_one();
     Ok(())
 }
 

@@ -115,6 +115,9 @@ async fn carry_out(app: &App, id: &str, request: &Request) -> Result<(), WorkErr
         jobs::finish(write, id, None, app.clock().now()).await?;
         return Ok(());
     }
+    if !app.connections().settings().enabled {
+        return Err(WorkError::Refused("synchronisation is switched off in the settings".to_owned()));
+    }
     let to = request.direction.map(|towards| match towards {
         Towards::ToOutlook => Side::Outlook,
         Towards::ToEspo => Side::Espo,

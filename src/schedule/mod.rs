@@ -6,6 +6,7 @@
 //! - [`subscriptions`] keeps one Graph subscription alive per bound mailbox;
 //! - [`jobs`] are sweeps that somebody asked for, with progress; [`first`] is the first one of a binding;
 //! - [`holds`] goes on with what an administrator has confirmed;
+//! - [`surroundings`] notices what was changed or mended: settings, keys, secrets;
 //! - [`tend`] forgets what is old.
 //!
 //! Each task takes no input: it finds out by itself what is to be done, so that it may be run at any time.
@@ -17,6 +18,7 @@ pub mod mailbox;
 pub mod poll;
 pub mod preview;
 pub mod subscriptions;
+mod surroundings;
 pub mod sweep;
 pub mod tend;
 pub mod todo;
@@ -52,9 +54,6 @@ pub async fn run(app: App) {
 
 /// Looks what is to be done: at once, at an interval, and whenever somebody wakes the scheduler.
 async fn attend(app: App) {
-    if let Err(error) = crate::app::provision::webhooks(&app, false).await {
-        tracing::warn!(%error, "the webhooks in EspoCRM could not be looked at");
-    }
     let mut known = Known::default();
     while !app.shutdown().is_cancelled() {
         once(&app, &mut known).await;
@@ -73,10 +72,17 @@ pub struct Known {
     holds: holds::Known,
     jobs: jobs::Known,
     subscriptions: subscriptions::Verified,
+    surroundings: surroundings::Known,
 }
 
 /// One look at what is to be done.
 pub async fn once(app: &App, known: &mut Known) {
+    report("surroundings", surroundings::tick(app, &mut known.surroundings).await);
+    if !app.connections().settings().enabled {
+        report("jobs", jobs::tick(app, &mut known.jobs).await);
+        return;
+    }
+    report("bindings", tend::look_again(app).await);
     report("subscriptions", subscriptions::tick(app, &mut known.subscriptions).await);
     report("first", first::tick(app, &mut known.first).await);
     report("holds", holds::tick(app, &mut known.holds).await);

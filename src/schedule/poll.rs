@@ -40,6 +40,9 @@ pub(super) async fn run(app: App) {
 
 /// One poll of both sides.
 pub async fn once(app: &App, hinted: &mut Hinted) {
+    if !app.connections().settings().enabled {
+        return;
+    }
     if let Err(error) = espo(app, hinted).await {
         tracing::warn!(error = error.sentence(), "EspoCRM could not be polled");
     }

@@ -68,6 +68,9 @@ pub(super) async fn run(app: App) {
 /// The kinds whose sweep fell due between two moments.
 fn due(app: &App, last: DateTime<Utc>, now: DateTime<Utc>) -> Vec<Kind> {
     let settings = app.connections().settings();
+    if !settings.enabled {
+        return Vec::new();
+    }
     let fell_due = |kind: &Kind| {
         let Some(text) = settings.schedules.get(kind) else { return false };
         match Cron::from_str(text) {

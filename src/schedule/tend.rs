@@ -17,9 +17,16 @@ pub(super) async fn tick(app: &App) -> Result<(), WorkError> {
     while messages::prune(write, now - kept, PORTION).await? >= PORTION {}
     messages::requeue_expired(write, now).await?;
     leases::prune(write, now - TimeDelta::days(1)).await?;
+    Ok(())
+}
+
+/// Bindings that do not work are looked at again when it is time.
+pub(super) async fn look_again(app: &App) -> Result<(), WorkError> {
+    let now = app.clock().now();
     for binding in bindings::enabled_in(app.store().read(), &[BindingState::Error]).await? {
         if binding.next_try.is_some_and(|at| at <= now) {
-            bindings::set_state(write, &binding.user_id, BindingState::Active, "looking again", None, now).await?;
+            let reason = "The mailbox is looked at again.";
+            bindings::set_state(app.store().write(), &binding.user_id, BindingState::Active, reason, None, now).await?;
         }
     }
     Ok(())

@@ -19,16 +19,29 @@ use crate::app::App;
 
 /// What is written beside a message that waits for the grace of a deletion: it is no failure.
 const WAITS: &str = "waiting for the grace of a deletion";
+/// What is written beside a message that waits because everything is switched off: it is no failure either.
+const SWITCHED_OFF: &str = "synchronisation is switched off in the settings";
+/// How long it waits then; switching on takes it up at once.
+const UNTIL_SWITCHED_ON: TimeDelta = TimeDelta::days(1);
 /// How long a change waits before it looks again whether somebody has signed in or mended something.
 const WAIT_FOR_PEOPLE: TimeDelta = TimeDelta::minutes(2);
+/// The same for what an operator mends elsewhere, such as an expired secret: nothing tells us.
+const WAIT_FOR_OPERATOR: TimeDelta = TimeDelta::seconds(15);
 /// Deletions of a user within this time are looked at together.
 const TOGETHER: TimeDelta = TimeDelta::minutes(10);
 
 /// Works on a unit and records what became of it. Never fails: what cannot be recorded is leased again when its lease ends.
 pub async fn handle(worker: &Worker, unit: Unit) {
     let app = &worker.app;
-    let outcome = attempt(worker, &unit).await;
-    if let Err(error) = record(app, &unit, outcome).await {
+    let recorded = if app.connections().settings().enabled {
+        let outcome = attempt(worker, &unit).await;
+        record(app, &unit, outcome).await
+    } else {
+        let until = app.clock().now() + UNTIL_SWITCHED_ON;
+        let parked = messages::park(app.store().write(), &unit, until, SWITCHED_OFF, unit.attempts()).await;
+        parked.map(drop).map_err(WorkError::from)
+    };
+    if let Err(error) = recorded {
         tracing::error!(error = sentence(&error), message.ids = ?unit.ids(), "the end of a message could not be recorded");
     }
 }
@@ -113,7 +126,8 @@ async fn settle(app: &App, unit: &Unit, fate: Fate, text: &str, now: DateTime<Ut
             Ok(false)
         }
         Fate::SignIn | Fate::Operator | Fate::Mailbox => {
-            messages::park(write, unit, now + WAIT_FOR_PEOPLE, text, attempts).await?;
+            let wait = if fate == Fate::Operator { WAIT_FOR_OPERATOR } else { WAIT_FOR_PEOPLE };
+            messages::park(write, unit, now + wait, text, attempts).await?;
             Ok(false)
         }
     }
@@ -133,8 +147,11 @@ async fn blame(app: &App, unit: &Unit, error: &WorkError, fate: Fate) -> Result<
     };
     let now = app.clock().now();
     let next_try = (state == BindingState::Error).then_some(now + WAIT_FOR_PEOPLE);
-    bindings::set_state(app.store().write(), &user, state, &error.sentence(), next_try, now).await?;
-    Ok(())
+    match bindings::set_state(app.store().write(), &user, state, &error.sentence(), next_try, now).await {
+        // Somebody has stopped or removed the binding meanwhile: that stands.
+        Ok(_) | Err(store::StoreError::Transition { .. } | store::StoreError::Missing { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn owner(app: &App, unit: &Unit) -> Result<Option<String>, WorkError> {
@@ -278,7 +295,7 @@ fn counters(report: &Report) -> Counters {
 /// Moves the counters of the jobs that asked: once a message, at its first end.
 async fn count(app: &App, unit: &Unit, once: Counters) -> Result<(), WorkError> {
     for message in &unit.messages {
-        let first = message.last_error.as_deref().is_none_or(|error| error == WAITS);
+        let first = message.last_error.as_deref().is_none_or(|error| [WAITS, SWITCHED_OFF].contains(&error));
         if let Some(job) = message.change.job.as_deref().filter(|_| first) {
             jobs::bump(app.store().write(), job, once).await?;
             if jobs::finish_if_complete(app.store().write(), job, app.clock().now()).await? {

@@ -134,8 +134,17 @@ pub(super) async fn look_at(app: &App, target: Target) -> Result<(), Problem> {
 /// Why a record is or is not synchronised.
 pub(super) async fn explain(app: &App, kind: Kind, id: String) -> Result<serde_json::Value, Problem> {
     let inner = app.clone();
-    let explained = app.on_main(async move { crate::work::explain(&inner, kind, &id).await }).await;
-    Ok(explained.ok_or_else(|| Problem::unavailable("the service is stopping"))??)
+    let missing = format!("EspoCRM has no {kind} `{id}`, and none was ever linked");
+    let explained = app.on_main(async move { crate::work::inspect::record(&inner, kind, &id).await }).await;
+    explained.ok_or_else(|| Problem::unavailable("the service is stopping"))??.ok_or_else(|| Problem::not_found(missing))
+}
+
+/// Why an item is or is not synchronised.
+pub(super) async fn explain_item(app: &App, user: String, list: Option<String>, id: String) -> Result<serde_json::Value, Problem> {
+    let inner = app.clone();
+    let missing = format!("the mailbox of the user `{user}` has no such item, and none was ever linked");
+    let explained = app.on_main(async move { crate::work::inspect::item(&inner, &user, list.as_deref(), &id).await }).await;
+    explained.ok_or_else(|| Problem::unavailable("the service is stopping"))??.ok_or_else(|| Problem::not_found(missing))
 }
 
 /// Switches one record on or off.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{api, page, problem};
+use super::{api, page, problem, resource};
 
 /// The document.
 #[derive(OpenApi)]
@@ -20,9 +20,9 @@ use super::{api, page, problem};
         api::settings::show_roles, api::settings::put_roles,
         api::rules::show, api::rules::put, api::rules::show_of_user, api::rules::put_of_user, api::rules::delete_of_user,
         api::users::list, api::users::show, api::bindings::put, api::bindings::delete, api::bindings::authorize,
-        api::sync::start, api::sync::jobs, api::sync::job, api::sync::holds, api::sync::confirm, api::sync::discard,
+        api::sync::start, api::sync::relink, api::sync::jobs, api::sync::job, api::sync::holds, api::sync::confirm, api::sync::discard,
         api::history::list, api::history::show, api::history::revert, api::history::revert_range,
-        api::records::show, api::records::switch,
+        api::records::show, api::records::item, api::records::switch,
         api::messages::list, api::messages::show, api::messages::replay, api::messages::replay_many, api::messages::delete,
         api::subscriptions::list, api::subscriptions::renew, api::subscriptions::renew_all,
     ),
@@ -53,8 +53,8 @@ pub fn json() -> Result<String, serde_json::Error> {
 
 pub(super) fn scope() -> impl HttpServiceFactory {
     (
-        web::resource("/api/openapi.json").route(web::get().to(document)),
-        web::resource("/api/docs").route(web::get().to(docs)),
+        resource("/api/openapi.json", "GET").route(web::get().to(document)),
+        resource("/api/docs", "GET").route(web::get().to(docs)),
     )
 }
 

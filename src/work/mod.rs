@@ -19,6 +19,7 @@ pub mod execute;
 pub mod explain;
 pub mod files;
 pub mod handle;
+pub mod inspect;
 pub mod items;
 pub mod locks;
 pub mod people;
@@ -28,4 +29,3 @@ pub mod revert;
 pub mod switch;
 
 pub use dispatch::run;
-pub use explain::explain;

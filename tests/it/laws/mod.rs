@@ -29,7 +29,7 @@ use sync::Side;
 use self::check::Shown;
 use self::play::{Mode, Play, Told};
 use self::stage::Stage;
-use self::story::{Act, Dice, Step};
+use self::story::{Act, Dice, Post, Step};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -93,14 +93,24 @@ async fn finish(play: &mut Play<'_>, law: Law, seed: u64) -> Result<Shown, Strin
     if law == Law::SameEnd {
         play.settle().await.then_some(()).ok_or_else(restless)?;
     } else {
-        if seed.is_multiple_of(2) {
-            play.lose_hints();
+        // Hints that are still on their way come late or never, and so do those that the end itself gives rise to.
+        for (first, come) in [(true, seed.is_multiple_of(4) || seed % 4 == 1), (false, seed.is_multiple_of(3))] {
+            if come {
+                play.step(&Step::Post(Post::Shuffled)).await;
+            } else {
+                play.lose_hints();
+            }
+            if first {
+                play.sweep().await;
+            }
+            play.rest().await.then_some(()).ok_or_else(restless)?;
         }
-        play.settle().await.then_some(()).ok_or_else(restless)?;
-        // What two parties fought over is frozen for an hour.
-        play.stage.time.advance(TimeDelta::minutes(61));
-        play.sweep().await;
-        play.rest().await.then_some(()).ok_or_else(restless)?;
+        if play.is_frozen().await {
+            // What two parties fought over is left alone for an hour.
+            play.stage.time.advance(TimeDelta::minutes(61));
+            play.sweep().await;
+            play.rest().await.then_some(()).ok_or_else(restless)?;
+        }
     }
     check::all(play).await?;
     let before = writes(play).len();

@@ -425,6 +425,13 @@ impl<'a> Play<'a> {
         false
     }
 
+    /// True when a field of any pair is left alone because two parties fought over it.
+    pub async fn is_frozen(&self) -> bool {
+        let links =
+            store::links::live_of_user(self.app.store().read(), &self.stage.ids["anna"], None, 100).await.unwrap();
+        links.iter().any(|link| !link.frozen.is_empty())
+    }
+
     pub fn lose_hints(&mut self) {
         self.pending.clear();
     }

@@ -754,7 +754,10 @@ fn prepare(link: &mut Link, plan: &Plan, now: DateTime<Utc>) {
         let side = step.action.side();
         if let Action::UpdateItem { writes } | Action::UpdateRecord { writes } = &step.action {
             link.base.extend(plan.agreed.clone());
-            link.sent.entry(side).or_default().extend(intended(writes, side));
+            let sent = link.sent.entry(side).or_default();
+            sent.extend(intended(writes, side));
+            // Of what is written on both sides (participants), neither write alone brings about what is to be agreed.
+            sent.retain(|field, _| !is_written_to(plan, side.other(), field));
         }
         let (Action::CreateItem { writes } | Action::CreateRecord { writes, .. }) = &step.action else { continue };
         if matches!(link.state, LinkState::Creating { side: known, .. } if known == side) {
@@ -767,6 +770,10 @@ fn prepare(link: &mut Link, plan: &Plan, now: DateTime<Utc>) {
             Side::Outlook => link.replicas.retain(|replica| replica.user != link.owner),
         }
     }
+}
+
+fn is_written_to(plan: &Plan, side: Side, field: &Field) -> bool {
+    plan.steps.iter().any(|step| step.action.side() == side && step.action.writes().is_some_and(|writes| writes.contains_key(field)))
 }
 
 /// What is going to be written, as a base: after a crash it tells what was edited since from what we wrote.

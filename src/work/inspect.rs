@@ -88,6 +88,12 @@ pub async fn item(app: &App, user: &str, list: Option<&str>, id: &str) -> Result
         found.read_item().await;
     } else {
         found.read_unlinked(list, id).await;
+        // Outlook and Graph know an event by several ids; links know the one that never changes.
+        if let Some(known) = found.item.present().filter(|item| item.id != id).map(|item| item.id.clone())
+            && links::by_item(app.store().read(), user, &known).await?.is_some()
+        {
+            return Box::pin(self::item(app, user, list, &known)).await;
+        }
     }
     if found.item == Seen::Gone && found.link.is_none() {
         return Ok(None);
@@ -163,7 +169,8 @@ impl Found {
                 Some(_) => Ok(Seen::Gone),
             };
             match event {
-                Ok(Seen::Gone) => {
+                // No event, or not even an event's id.
+                Ok(Seen::Gone) | Err(WorkError::Graph(graph::Error::Refused { status: 400, .. })) => {
                     let own = match list {
                         Some(list) => list.to_owned(),
                         None => items::list(context, &context.mailbox()?).await?,
@@ -176,6 +183,8 @@ impl Found {
         match read.await {
             Ok(item) => self.item = item,
             Err(WorkError::NotActive(_)) => {}
+            // That is no id.
+            Err(WorkError::Graph(graph::Error::Refused { status: 400, .. })) => self.item = Seen::Gone,
             Err(error) => self.trouble(format!("Outlook could not be asked for the item: {}.", error.sentence())),
         }
     }

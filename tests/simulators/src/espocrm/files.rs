@@ -62,6 +62,22 @@ pub(super) fn create(state: &mut State, call: &Call<'_>) -> Answer {
     ok(shown)
 }
 
+/// A file that a person has uploaded for a task.
+pub(super) fn uploaded(state: &mut State, user_id: &str, name: &str, kind: &str, bytes: Vec<u8>) -> Option<String> {
+    let attachment = def("Attachment")?;
+    let mut record = state.blank(attachment, user_id);
+    record.set("name", name);
+    record.set("type", kind);
+    record.set("size", bytes.len());
+    record.set("field", "attachments");
+    record.set("role", "Attachment");
+    record.set("relatedType", "Task");
+    let id = record.id().to_owned();
+    state.files.insert(id.clone(), bytes);
+    state.put(attachment, record);
+    Some(id)
+}
+
 pub(super) fn download(state: &State, id: &str) -> Answer {
     let missing = || Refusal::new(404, "");
     let record = state.live("Attachment", id).ok_or_else(missing)?;

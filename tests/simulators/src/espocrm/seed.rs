@@ -7,7 +7,7 @@ use super::defs::{Def, def, foreign_of, link_part};
 use super::reminders;
 use super::state::{Account, Actor, Record, Reminder, Role, State, UserType, levels};
 use super::view::{self, Echo};
-use super::{Credentials, EspoSim, Refusal, links, routes};
+use super::{Credentials, EspoSim, Refusal, files, links, routes};
 use crate::plumbing::lock;
 
 pub(super) const CONNECTOR_ROLE: &str = "role-connector";
@@ -213,6 +213,36 @@ impl EspoSim {
         let actor = self.actor(user_name)?;
         let def = def(entity).ok_or_else(|| Refusal::new(404, format!("Controller '{entity}' does not exist.")))?;
         self.with(|state| routes::write(state, &actor, def, method, id, body, None))
+    }
+
+    /// A person adds a file to a task. Gives its id.
+    pub fn attach(&self, user_name: &str, task: &str, name: &str, kind: &str, bytes: Vec<u8>) -> Result<String, Refusal> {
+        let actor = self.actor(user_name)?;
+        let id = self.with(|state| files::uploaded(state, &actor.id, name, kind, bytes));
+        let id = id.ok_or_else(|| Refusal::new(500, ""))?;
+        let mut all: Vec<String> = self.files(task).into_iter().map(|(known, ..)| known).collect();
+        all.push(id.clone());
+        self.write_as(user_name, "PUT", "Task", Some(task), &json!({ "attachmentsIds": all }))?;
+        Ok(id)
+    }
+
+    /// A person removes a file from a task.
+    pub fn detach(&self, user_name: &str, task: &str, file: &str) -> Result<(), Refusal> {
+        let all: Vec<String> = self.files(task).into_iter().map(|(known, ..)| known).filter(|known| known != file).collect();
+        self.write_as(user_name, "PUT", "Task", Some(task), &json!({ "attachmentsIds": all })).map(drop)
+    }
+
+    /// Ids, names and contents of a task's files.
+    pub fn files(&self, task: &str) -> Vec<(String, String, Vec<u8>)> {
+        self.with(|state| {
+            let ids = state.live("Task", task).map(|record| record.links("attachments").to_vec()).unwrap_or_default();
+            let file = |(id, _): (String, String)| {
+                let name = state.live("Attachment", &id)?.text("name").unwrap_or_default().to_owned();
+                let bytes = state.files.get(&id)?.clone();
+                Some((id, name, bytes))
+            };
+            ids.into_iter().filter_map(file).collect()
+        })
     }
 
     /// What the buttons Accept, Tentative and Decline do: neither modifiedAt nor a webhook; a note in the stream.

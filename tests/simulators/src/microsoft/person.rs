@@ -245,6 +245,37 @@ impl Person {
         })
     }
 
+    /// Adds a file to a task. Gives its id.
+    pub fn attach(&self, task: &str, name: &str, kind: &str, bytes: Vec<u8>) -> Result<String, Refusal> {
+        self.with(|state, index| {
+            let list = Self::list_of(state, index, task)?;
+            let mut task = state.task(index, &list, task)?;
+            let file = state.attach(&mut task, name, Some(kind), bytes);
+            state.store_task(index, &list, task)?;
+            Ok(file.id)
+        })
+    }
+
+    /// Removes a file from a task.
+    pub fn detach(&self, task: &str, file: &str) -> Result<(), Refusal> {
+        self.with(|state, index| {
+            let list = Self::list_of(state, index, task)?;
+            let mut task = state.task(index, &list, task)?;
+            task.attachments.retain(|known| known.id != file);
+            state.store_task(index, &list, task).map(drop)
+        })
+    }
+
+    /// Ids, names and contents of a task's files.
+    pub fn files(&self, task: &str) -> Vec<(String, String, Vec<u8>)> {
+        let files = self.with(|state, index| {
+            let list = Self::list_of(state, index, task)?;
+            let task = state.task(index, &list, task)?;
+            Ok(task.attachments.into_iter().map(|file| (file.id, file.name, file.bytes)).collect())
+        });
+        files.unwrap_or_default()
+    }
+
     /// The tasks of all lists, with linked resources and attachments, and `listId`.
     pub fn tasks(&self) -> Vec<Value> {
         self.with(|state, index| {

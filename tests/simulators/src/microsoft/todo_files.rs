@@ -32,7 +32,7 @@ impl Attachment {
 }
 
 impl State {
-    fn attach(&self, task: &mut Task, name: &str, content_type: Option<&str>, bytes: Vec<u8>) -> Attachment {
+    pub fn attach(&self, task: &mut Task, name: &str, content_type: Option<&str>, bytes: Vec<u8>) -> Attachment {
         let attachment = Attachment {
             id: self.ids.uuid(),
             name: name.to_owned(),

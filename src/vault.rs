@@ -39,7 +39,7 @@ pub enum VaultError {
     #[error("the encryption key must be 32 bytes in base64; make one with `openssl rand -base64 32`")]
     Key,
     /// The file of the key cannot be used.
-    #[error("cannot use the encryption key file {}", path.display())]
+    #[error("cannot use the encryption key file {} (security.encryption_key_file)", path.display())]
     File {
         /// Which.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum VaultError {
         source: std::io::Error,
     },
     /// The file that was named is not there.
-    #[error("the encryption key file {} does not exist", .0.display())]
+    #[error("the encryption key file {} does not exist; correct security.encryption_key_file, or make the file with `openssl rand -base64 32`", .0.display())]
     Missing(PathBuf),
     /// A server database has no folder beside which a key could be generated.
     #[error(
@@ -56,7 +56,7 @@ pub enum VaultError {
     )]
     NoPlace,
     /// Sealed with another key, for another purpose, or tampered with.
-    #[error("a stored secret cannot be opened: it was sealed with another encryption key, or changed")]
+    #[error("a stored secret cannot be opened: it was sealed with another encryption key (security.encryption_key, security.encryption_key_file), or changed")]
     Sealed,
     /// The cipher refused.
     #[error("a secret cannot be sealed")]

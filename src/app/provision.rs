@@ -5,10 +5,13 @@
 //! as users, so nothing is left out, and echoes are told by their content anyhow.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use chrono::TimeDelta;
 use espocrm::{FieldKind, Provision, Webhook};
 use serde::Serialize;
 use store::StoreError;
+use store::leases::Lease;
 use sync::Kind;
 
 use super::App;
@@ -90,7 +93,31 @@ pub async fn webhooks(app: &App, dry_run: bool) -> Result<Vec<Step>, ProvisionEr
         skip_own: !connection.client.can_act_as_users(),
         dry_run,
     };
-    run.all().await
+    if dry_run {
+        return run.all().await;
+    }
+    // `setup espocrm` may run beside the service: together they would make each webhook twice.
+    let lease = lease(app).await?;
+    let steps = run.all().await;
+    if let Some(lease) = lease {
+        store::leases::release(app.store().write(), &lease).await?;
+    }
+    steps
+}
+
+/// The right to make webhooks. Whoever has it for longer than that has died, and it is gone on without.
+async fn lease(app: &App) -> Result<Option<Lease>, ProvisionError> {
+    const WAIT: Duration = Duration::from_millis(200);
+    const PATIENCE: u32 = 100;
+    let holder = app.ids().next();
+    for _ in 0..PATIENCE {
+        let (now, write) = (app.clock().now(), app.store().write());
+        if let Some(lease) = store::leases::acquire(write, "espo_webhooks", &holder, now, TimeDelta::seconds(20)).await? {
+            return Ok(Some(lease));
+        }
+        tokio::time::sleep(WAIT).await;
+    }
+    Ok(None)
 }
 
 struct Run<'a> {

@@ -182,8 +182,9 @@ impl Service {
             }
             match text(&job, "state") {
                 "done" | "failed" => {
-                    if is_terminal {
-                        eprintln!();
+                    match is_terminal {
+                        true => eprintln!(),
+                        false => eprintln!("{}", progress(number(&job, "done"), number(&job, "total"))),
                     }
                     return Ok(job);
                 }

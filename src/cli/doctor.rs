@@ -20,7 +20,7 @@ use crate::app::connections::Microsoft;
 use crate::app::provision::{self, Done};
 use crate::app::{App, EspoConnection};
 use crate::clock::Clock;
-use crate::config::{Config, Mode};
+use crate::config::{Config, ConfigError, Mode};
 use crate::http::problem::Chain;
 
 /// How.
@@ -73,6 +73,34 @@ impl Report {
             Err(error) => self.fail(name, Chain(&error).to_string()),
         }
     }
+
+    /// Prints it; an error when a check has failed.
+    fn tell(&self, args: &Args) -> anyhow::Result<()> {
+        if args.json {
+            say(&serde_json::to_string_pretty(&self.0)?)?;
+        } else {
+            for check in &self.0 {
+                let word = match check.verdict {
+                    Verdict::Ok => "ok     ",
+                    Verdict::Warning => "warning",
+                    Verdict::Failed => "FAILED ",
+                };
+                say(&format!("{word} {:<14} {}", check.name, check.detail))?;
+            }
+        }
+        let failed = self.0.iter().filter(|check| check.verdict == Verdict::Failed).count();
+        if failed > 0 {
+            bail!("{failed} of {} checks failed", self.0.len());
+        }
+        Ok(())
+    }
+}
+
+/// A configuration that cannot be used is a check that failed, like the others.
+pub(super) fn wrong_configuration(error: &ConfigError, args: &Args) -> anyhow::Result<()> {
+    let mut report = Report::default();
+    report.fail("configuration", Chain(error).to_string());
+    report.tell(args)
 }
 
 pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
@@ -92,23 +120,7 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
         clocks(&app, &mut report).await;
         app.store().clone().close().await?;
     }
-    if args.json {
-        say(&serde_json::to_string_pretty(&report.0)?)?;
-    } else {
-        for check in &report.0 {
-            let word = match check.verdict {
-                Verdict::Ok => "ok     ",
-                Verdict::Warning => "warning",
-                Verdict::Failed => "FAILED ",
-            };
-            say(&format!("{word} {:<14} {}", check.name, check.detail))?;
-        }
-    }
-    let failed = report.0.iter().filter(|check| check.verdict == Verdict::Failed).count();
-    if failed > 0 {
-        bail!("{failed} of {} checks failed", report.0.len());
-    }
-    Ok(())
+    report.tell(args)
 }
 
 async fn database(config: &Config, report: &mut Report) -> Option<App> {
@@ -156,6 +168,16 @@ async fn espocrm(app: &App, connection: &EspoConnection, report: &mut Report) {
     };
     let version = me.version.as_deref().unwrap_or("of an unknown version");
     report.ok("espocrm", format!("EspoCRM {version} lets {} in", me.user_name));
+    match connection.client.can_act_as_users() {
+        true => report.add("admin", connection.client.admin().await, |admin| {
+            format!("{} lets users' reminders be read and set, and custom fields be made", admin.user_name)
+        }),
+        false => report.warn(
+            "admin",
+            "no administrator account: reminders of users cannot be set and custom fields cannot be made; set \
+             espocrm.admin_username and espocrm.admin_password",
+        ),
+    }
     let mut lacking = Vec::new();
     for scope in ["Meeting", "Call", "Task"] {
         for action in ["create", "read", "edit", "delete"] {
@@ -206,7 +228,7 @@ async fn microsoft(app: &App, connection: &Microsoft, report: &mut Report) {
             "the app registration gets a token".to_owned()
         });
     } else {
-        report.ok("microsoft", "configured; each user signs in");
+        registration(app, connection, report).await;
     }
     let bindings = match store::bindings::list(app.store().read()).await {
         Ok(bindings) => bindings,
@@ -232,6 +254,25 @@ async fn microsoft(app: &App, connection: &Microsoft, report: &mut Report) {
         report.add("graph", connection.graph.zone(&mailbox).await, |zone| {
             format!("a mailbox answers; its time zone is {zone}")
         });
+    }
+}
+
+/// Delegated mode: only an attempt tells whether Microsoft still accepts the secret. What else it may say to an application
+/// that asks in its own name is of no interest.
+async fn registration(app: &App, connection: &Microsoft, report: &mut Report) {
+    const WRONG: [&str; 3] = ["invalid_client", "unauthorized_client", "invalid_request"];
+    let settings = app.connections().settings();
+    let is_shared = settings.microsoft.tenant.as_deref().is_some_and(|tenant| ["common", "organizations"].contains(&tenant));
+    if is_shared {
+        return report.ok("microsoft", "configured; each user signs in");
+    }
+    match connection.authority.client_credentials().await {
+        Err(graph::AuthError::Operator(refused)) if !WRONG.contains(&refused.error.as_str()) => {
+            report.ok("microsoft", "configured; each user signs in");
+        }
+        outcome => {
+            report.add("microsoft", outcome, |_| "the app registration is accepted; each user signs in".to_owned());
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::app::{App, BuildOptions};
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigError};
 
 /// Keeps EspoCRM and Microsoft 365 in step: meetings, calls and tasks, both ways.
 #[derive(Debug, Parser)]
@@ -105,7 +105,10 @@ impl Cli {
         if let Command::Demo(args) = command {
             return demo::run(args).await;
         }
-        let config = load(self.config.as_deref())?;
+        let config = match (load(self.config.as_deref()), &command) {
+            (Err(error), Command::Doctor(args)) => return doctor::wrong_configuration(&error, args),
+            (config, _) => config?,
+        };
         crate::telemetry::init(&config.log);
         match command {
             Command::Serve(args) => serve::run(config, args).await,
@@ -126,12 +129,12 @@ impl Cli {
     }
 }
 
-fn load(file: Option<&Path>) -> anyhow::Result<Config> {
+fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
     let default = Path::new(config::DEFAULT_FILE);
     let file = file.or_else(|| default.exists().then_some(default));
     let variables =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Ok(config::load(file, variables)?)
+    config::load(file, variables)
 }
 
 /// Builds the service for a command that does not serve.

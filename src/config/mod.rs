@@ -222,7 +222,7 @@ impl Config {
             },
             queue: Queue { url: values.or("queue.url", "embedded:", parse::queue_url)? },
             security: Security {
-                encryption_key: values.maybe("security.encryption_key", parse::secret),
+                encryption_key: values.maybe("security.encryption_key", parse::encryption_key),
                 encryption_key_file: values.maybe("security.encryption_key_file", parse::path),
             },
             espocrm: Self::espocrm(values)?,

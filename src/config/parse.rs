@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use url::{Host, Url};
 
 use super::{LogFormat, Mode};
+use crate::vault::Vault;
 
 type Parsed<T> = Result<T, String>;
 
@@ -22,6 +23,15 @@ pub fn text(text: &str) -> Parsed<String> {
 /// A text that nobody should read.
 pub fn secret(text: &str) -> Parsed<SecretString> {
     Ok(SecretString::from(text))
+}
+
+/// A key that seals secrets.
+pub fn encryption_key(text: &str) -> Parsed<SecretString> {
+    let key = SecretString::from(text);
+    match Vault::with_key(&key) {
+        Ok(_) => Ok(key),
+        Err(_) => Err("expected 32 bytes in base64; make a key with `openssl rand -base64 32`".to_owned()),
+    }
 }
 
 /// A bearer token: it travels in a header.

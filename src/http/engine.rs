@@ -147,6 +147,20 @@ pub(super) async fn explain_item(app: &App, user: String, list: Option<String>, 
     explained.ok_or_else(|| Problem::unavailable("the service is stopping"))??.ok_or_else(|| Problem::not_found(missing))
 }
 
+/// False for a record that EspoCRM does not have. What cannot be asked at the moment counts as known.
+pub(super) async fn is_known(app: &App, kind: Kind, id: &str) -> Result<bool, Problem> {
+    if store::links::by_record(app.store().read(), kind, id).await?.is_some() {
+        return Ok(true);
+    }
+    let Some(espo) = app.connections().espocrm() else { return Ok(true) };
+    let id = id.to_owned();
+    let asked = app.on_main(async move {
+        let schema = espo.schema().await?;
+        espo.client.record(&schema, kind, &id, espocrm::Acting::Connector).await
+    });
+    Ok(!matches!(asked.await, Some(Ok(sync::Seen::Gone) | Err(espocrm::Error::BadId(_)))))
+}
+
 /// Switches one record on or off.
 pub(super) async fn switch(app: &App, kind: Kind, id: String, enabled: bool) -> Result<(), Problem> {
     let inner = app.clone();

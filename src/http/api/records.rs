@@ -64,6 +64,9 @@ pub(in crate::http) async fn switch(
         return Err(Problem::bad_request("the id is not one of EspoCRM's"));
     }
     let Object(wanted) = wanted.into_inner();
+    if !engine::is_known(&app, kind, &id).await? {
+        return Err(Problem::not_found(format!("EspoCRM has no {kind} `{id}`")));
+    }
     engine::switch(&app, kind, id, wanted.enabled).await?;
     Ok(Json(wanted))
 }

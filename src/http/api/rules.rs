@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde::Serialize;
-use serde_json::Value;
-use sync::{Rules, RulesPatch};
+use serde_json::{Map, Value};
+use sync::{Direction, Kind, Rules, RulesPatch, Side};
 use utoipa::ToSchema;
 
 use super::Answer;
-use crate::http::extract::Object;
+use super::users::{self, People};
 use crate::app::App;
+use crate::http::engine::{self, SyncRequest};
+use crate::http::extract::Object;
 use crate::http::problem::Problem;
 use crate::http::resource;
 
@@ -45,25 +47,87 @@ pub(in crate::http) async fn show(app: Data<App>) -> Answer<Rules> {
 
 /// Changes them; what is left out keeps its value.
 #[utoipa::path(put, path = "/api/v1/rules", tag = "rules", request_body = Object, responses((status = 200, body = Object)))]
-pub(in crate::http) async fn put(app: Data<App>, patch: Json<Object<RulesPatch>>) -> Answer<Rules> {
-    merge(&app, None, &patch.0.0).await?;
+pub(in crate::http) async fn put(app: Data<App>, patch: Json<Object<Map<String, Value>>>) -> Answer<Rules> {
+    merge(&app, None, &read(patch.into_inner().0)?).await?;
     show(app).await
 }
 
+/// Rules as they were sent: kinds may be written in any case.
+fn read(sent: Map<String, Value>) -> Result<RulesPatch, Problem> {
+    let name = |key: String| key.parse::<Kind>().map_or(key, |kind| kind.to_string());
+    let sent: Map<String, Value> = sent.into_iter().map(|(key, value)| (name(key), value)).collect();
+    serde_json::from_value(Value::Object(sent))
+        .map_err(|error| Problem::bad_request(format!("the body cannot be read: {error}")))
+}
+
 async fn merge(app: &App, user: Option<&str>, patch: &RulesPatch) -> Result<(), Problem> {
+    let before = effective(app, user).await?;
     let transaction = app.store().begin().await?;
-    let before = store::rules::get(&transaction, user).await?.unwrap_or_default();
-    store::rules::put(&transaction, user, &before.merged(patch), app.clock().now()).await?;
+    let stored = store::rules::get(&transaction, user).await?.unwrap_or_default();
+    store::rules::put(&transaction, user, &stored.merged(patch), app.clock().now()).await?;
     transaction.commit().await.map_err(store::StoreError::from)?;
+    changed(app, user, &before).await
+}
+
+async fn effective(app: &App, user: Option<&str>) -> Result<Rules, Problem> {
+    let rules = organisation(app).await?.over(&Rules::default());
+    Ok(match user {
+        Some(user) => store::rules::get(app.store().read(), Some(user)).await?.unwrap_or_default().over(&rules),
+        None => rules,
+    })
+}
+
+/// What was left alone under the old rules was passed over for good: where a way was opened, it is looked at again.
+async fn changed(app: &App, user: Option<&str>, before: &Rules) -> Result<(), Problem> {
+    let after = effective(app, user).await?;
+    if opens(before, &after) {
+        let request = SyncRequest { user_id: user.map(str::to_owned), ..SyncRequest::default() };
+        engine::sync(app, &request).await?;
+    }
     app.wake_schedule();
     Ok(())
 }
 
+fn opens(before: &Rules, after: &Rules) -> bool {
+    let reaches = |direction: Direction, side: Side| match direction {
+        Direction::Both => true,
+        Direction::EspoToOutlook => side == Side::Outlook,
+        Direction::OutlookToEspo => side == Side::Espo,
+        Direction::Disabled => false,
+    };
+    let way = |kind: Kind, side: Side| {
+        reaches(after.of(kind).direction, side) && !reaches(before.of(kind).direction, side)
+    };
+    before.private_events != after.private_events
+        || Kind::ALL.into_iter().any(|kind| way(kind, Side::Outlook) || way(kind, Side::Espo))
+}
+
+/// Rules of somebody whom nobody knows are a slip of the pen.
+async fn must_be_known(app: &App, people: &People, user: &str) -> Result<(), Problem> {
+    if store::rules::get(app.store().read(), Some(user)).await?.is_some() {
+        return Ok(());
+    }
+    match users::one(app, people, user).await {
+        Err(problem) if problem.status == 404 => Err(problem),
+        // Who cannot be asked for at the moment counts as known.
+        _ => Ok(()),
+    }
+}
+
 /// A user's rules: what holds, and where each value comes from.
 #[utoipa::path(get, path = "/api/v1/users/{id}/rules", tag = "rules", params(("id" = String, Path)), responses((status = 200, body = UserRules)))]
-pub(in crate::http) async fn show_of_user(app: Data<App>, user: Path<String>) -> Answer<UserRules> {
-    let organisation = organisation(&app).await?;
-    let overrides = store::rules::get(app.store().read(), Some(&user)).await?.unwrap_or_default();
+pub(in crate::http) async fn show_of_user(
+    app: Data<App>,
+    people: Data<People>,
+    user: Path<String>,
+) -> Answer<UserRules> {
+    must_be_known(&app, &people, &user).await?;
+    of_user(&app, &user).await
+}
+
+async fn of_user(app: &App, user: &str) -> Answer<UserRules> {
+    let organisation = organisation(app).await?;
+    let overrides = store::rules::get(app.store().read(), Some(user)).await?.unwrap_or_default();
     let effective = overrides.over(&organisation.over(&Rules::default()));
     let sources = sources(&effective, &organisation, &overrides);
     Ok(Json(UserRules { effective, overrides, sources }))
@@ -73,19 +137,27 @@ pub(in crate::http) async fn show_of_user(app: Data<App>, user: Path<String>) ->
 #[utoipa::path(put, path = "/api/v1/users/{id}/rules", tag = "rules", params(("id" = String, Path)), request_body = Object, responses((status = 200, body = UserRules)))]
 pub(in crate::http) async fn put_of_user(
     app: Data<App>,
+    people: Data<People>,
     user: Path<String>,
-    patch: Json<Object<RulesPatch>>,
+    patch: Json<Object<Map<String, Value>>>,
 ) -> Answer<UserRules> {
-    merge(&app, Some(&user), &patch.0.0).await?;
-    show_of_user(app, user).await
+    must_be_known(&app, &people, &user).await?;
+    merge(&app, Some(&user), &read(patch.into_inner().0)?).await?;
+    of_user(&app, &user).await
 }
 
 /// Removes a user's rules: those of the organisation hold again.
 #[utoipa::path(delete, path = "/api/v1/users/{id}/rules", tag = "rules", params(("id" = String, Path)), responses((status = 200, body = UserRules)))]
-pub(in crate::http) async fn delete_of_user(app: Data<App>, user: Path<String>) -> Answer<UserRules> {
+pub(in crate::http) async fn delete_of_user(
+    app: Data<App>,
+    people: Data<People>,
+    user: Path<String>,
+) -> Answer<UserRules> {
+    must_be_known(&app, &people, &user).await?;
+    let before = effective(&app, Some(&user)).await?;
     store::rules::delete(app.store().write(), Some(&user)).await?;
-    app.wake_schedule();
-    show_of_user(app, user).await
+    changed(&app, Some(&user), &before).await?;
+    of_user(&app, &user).await
 }
 
 fn sources(effective: &Rules, organisation: &RulesPatch, user: &RulesPatch) -> BTreeMap<String, &'static str> {

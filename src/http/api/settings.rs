@@ -256,12 +256,14 @@ pub(in crate::http) async fn show_schedules(app: Data<App>) -> Json<BTreeMap<Kin
 #[utoipa::path(put, path = "/api/v1/schedules", tag = "settings", request_body = BTreeMap<String, String>, responses((status = 200, body = BTreeMap<String, String>)))]
 pub(in crate::http) async fn put_schedules(
     app: Data<App>,
-    wanted: Json<Object<BTreeMap<String, String>>>,
+    wanted: Json<Object<BTreeMap<String, serde_json::Value>>>,
 ) -> Answer<BTreeMap<Kind, String>> {
     let mut checked = Vec::new();
     for (name, cron) in wanted.into_inner().0 {
         let kind: Kind =
             name.parse().map_err(|_| Problem::bad_request(format!("unknown key `{name}`: meeting, call or task")))?;
+        let text = || Problem::bad_request(format!("{kind}: expected a cron expression like */10 * * * *"));
+        let cron = cron.as_str().ok_or_else(text)?;
         let cron =
             parse::cron_text(cron.trim()).map_err(|expected| Problem::bad_request(format!("{kind}: {expected}")))?;
         checked.push((kind, cron));

@@ -321,7 +321,14 @@ enum Outcome {
 
 impl Wire {
     pub fn new(clock: SimClock) -> Self {
-        let state = WireState { faults: Vec::new(), down: false, latency: Duration::ZERO, log: Vec::new(), running: 0, epoch: 0 };
+        let state = WireState {
+            faults: Vec::new(),
+            down: false,
+            latency: Duration::ZERO,
+            log: Vec::new(),
+            running: 0,
+            epoch: 0,
+        };
         Self { clock, state: Arc::new(Mutex::new(state)), hold: Arc::default() }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::App;
 
@@ -46,6 +47,21 @@ pub enum ServeError {
     Http(#[source] std::io::Error),
 }
 
+/// How often a part that does not receive looks what was entered in the settings of one that does.
+const FOLLOW: Duration = Duration::from_secs(3);
+
+async fn follow_settings(app: App) {
+    while !app.shutdown().is_cancelled() {
+        tokio::select! {
+            () = app.shutdown().cancelled() => return,
+            () = tokio::time::sleep(FOLLOW) => {}
+        }
+        if let Err(error) = app.connections().reload().await {
+            tracing::warn!(%error, "the settings cannot be read; the last known stay in force");
+        }
+    }
+}
+
 /// Runs the service until its [`App::shutdown`] is cancelled: then it accepts nothing any more, finishes what is in hand, and
 /// returns. Whoever calls it decides which signals cancel it.
 ///
@@ -62,6 +78,10 @@ pub async fn serve(app: App, listener: TcpListener, roles: BTreeSet<Role>) -> Re
     if roles.contains(&Role::Scheduler) {
         let app = app.clone();
         app.clone().tracker().spawn(async move { crate::schedule::run(app).await });
+    }
+    if !roles.contains(&Role::Receiver) {
+        let app = app.clone();
+        app.clone().tracker().spawn(follow_settings(app));
     }
     let stopping = app.shutdown().clone();
     let stop = tokio::spawn(async move {

@@ -255,12 +255,29 @@ pub async fn discard(app: &App, user: &str, decided: DateTime<Utc>) -> Result<()
     Ok(())
 }
 
+/// Where else the same pair is hinted at: whichever end was named, both were looked at.
+async fn both_ends(app: &App, target: &Target) -> Result<Vec<Target>, WorkError> {
+    let read = app.store().read();
+    let link = match target {
+        Target::Record { kind, id } => store::links::by_record(read, *kind, id).await?,
+        Target::Event { user, id } | Target::Todo { user, id, .. } => store::links::by_item(read, user, id).await?,
+        Target::Mailbox { .. } => None,
+    };
+    let mut targets = vec![target.clone()];
+    if let Some(link) = link {
+        targets.extend(link.record_id.iter().map(|id| Target::Record { kind: link.kind, id: id.clone() }));
+        targets.extend(link.master().map(target_of));
+    }
+    Ok(targets)
+}
+
 /// A dead letter of something that is in step by now has nothing left to say.
 async fn supersede(app: &App, unit: &Unit, now: DateTime<Utc>) -> Result<(), WorkError> {
     if let Some(change) = unit.newest()
         && messages::dead_count(app.store().read()).await? > 0
     {
-        messages::supersede(app.store().write(), std::slice::from_ref(&change.target), change.received, now).await?;
+        let targets = both_ends(app, &change.target).await?;
+        messages::supersede(app.store().write(), &targets, change.received, now).await?;
     }
     Ok(())
 }

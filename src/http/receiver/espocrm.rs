@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sync::{Cause, Change, Kind, Target};
 
 use super::super::problem::Problem;
-use super::{excerpt, read};
+use super::{read, take_over};
 use crate::app::App;
 use crate::app::provision::secret_purpose;
 
@@ -78,7 +78,7 @@ pub(super) async fn receive(
         job: None,
     };
     let changes = found.ids.into_iter().map(change).collect();
-    app.queue().publish(changes, Cause::Webhook, Some(excerpt(&body))).await?;
+    take_over(&app, changes, Cause::Webhook, &body).await?;
     Ok(HttpResponse::Ok().finish())
 }
 

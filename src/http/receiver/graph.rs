@@ -16,7 +16,7 @@ use sync::{Cause, Change, Target};
 use url::form_urlencoded;
 
 use super::super::problem::Problem;
-use super::{excerpt, read};
+use super::{read, take_over};
 use crate::app::App;
 use crate::vault::matches_digest;
 
@@ -55,7 +55,7 @@ pub(super) async fn receive(request: HttpRequest, payload: Payload, app: Data<Ap
     for (id, event) in needs {
         note_need(&app, &id, &event).await?;
     }
-    app.queue().publish(changes, Cause::Notification, Some(excerpt(&body))).await?;
+    take_over(&app, changes, Cause::Notification, &body).await?;
     Ok(HttpResponse::build(StatusCode::ACCEPTED).finish())
 }
 

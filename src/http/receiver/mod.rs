@@ -4,12 +4,16 @@
 mod espocrm;
 mod graph;
 
+use std::time::Duration;
+
 use actix_web::web::{self, Bytes, BytesMut, Payload, ServiceConfig};
 use futures::StreamExt as _;
+use sync::{Cause, Change};
 
 pub use self::espocrm::Webhooks;
 use super::problem::Problem;
 use super::resource;
+use crate::app::App;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
@@ -30,6 +34,16 @@ async fn read(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
+}
+
+/// Hands hints to the queue. Senders give up after some seconds (Microsoft after 3, EspoCRM after 10): what takes longer is
+/// told to come again, and does no harm when it was taken over after all.
+async fn take_over(app: &App, changes: Vec<Change>, cause: Cause, body: &[u8]) -> Result<(), Problem> {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    match tokio::time::timeout(PATIENCE, app.queue().publish(changes, cause, Some(excerpt(body)))).await {
+        Ok(published) => Ok(published?),
+        Err(_) => Err(Problem::unavailable("the queue does not take anything at the moment; try again")),
+    }
 }
 
 /// The beginning of a body, kept with the messages for people to read.

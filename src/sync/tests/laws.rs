@@ -10,7 +10,7 @@ use sync::{
     Action, Attendees, Direction, Field, Kind, KindRules, Priority, Projection, Reason, Rules, Side, Value, Verdict,
     project,
 };
-use world::{Crash, Edit, World, edits, rules, values};
+use world::{Crash, Edit, World, edits, rules, task_edits, task_values, values};
 
 /// In an ordinary run; `PROPTEST_CASES` asks for another number, for a soak.
 const CASES: u32 = 2000;
@@ -204,6 +204,103 @@ proptest! {
                     let once = project(kind, field, value, side, &with);
                     prop_assert_eq!(&project(kind, field, &once, side, &with), &once);
                 }
+            }
+        }
+    }
+
+    /// Law 2, for tasks.
+    #[test]
+    fn our_own_write_of_a_task_is_not_a_change(espo in task_values(Side::Espo), edits in task_edits(4), rules in rules()) {
+        let mut world = World::with_task(espo);
+        world.settle(&both_ways());
+        for edit in edits {
+            world.edit(&edit);
+            world.reconcile(&rules, Crash::Never);
+            let again = world.plan(&rules);
+            prop_assert!(again.steps.is_empty(), "{edit:?} comes back: {again:?}");
+        }
+    }
+
+    /// Law 4, for tasks.
+    #[test]
+    fn no_edit_of_a_task_is_lost_in_silence(espo in task_values(Side::Espo), edits in task_edits(5), rules in rules()) {
+        let mut world = World::with_task(espo);
+        world.settle(&both_ways());
+        let before = world.clone();
+        for edit in &edits {
+            world.edit(edit);
+        }
+        let Some((record, item)) = world.ends() else { return Ok(()); };
+        let changed: Vec<Field> = record.iter().filter(|(f, v)| before.espo(f) != Some(*v))
+            .chain(item.iter().filter(|(f, v)| before.outlook(f) != Some(*v))).map(|(f, _)| f.clone()).collect();
+        let plan = world.plan(&rules);
+        world.reconcile(&rules, Crash::Never);
+        let excluded = matches!(plan.verdict, Verdict::LeaveAlone(_));
+        for field in changed {
+            let named = plan.notes.iter().any(|note| world::names(note, &field));
+            prop_assert!(world.agrees(&field, &rules) || named || excluded, "{field} changed; {plan:?}");
+        }
+    }
+
+    /// Law 4, for files: whatever was added on one side is on both in the end, and what was removed on one is on neither.
+    #[test]
+    fn files_are_merged_one_by_one(before in world::files(), espo in world::files(), outlook in world::files(), rules in rules()) {
+        let mut values = world::plain_task("files");
+        values.insert(Field::Attachments, Value::Files(before.clone()));
+        let mut world = World::with_task(values);
+        world.settle(&both_ways());
+        world.edit(&Edit::Set(Side::Espo, Field::Attachments, Value::Files(espo.clone())));
+        world.edit(&Edit::Set(Side::Outlook, Field::Attachments, Value::Files(outlook.clone())));
+        world.settle(&rules);
+        let of = |value: Option<&Value>| value.and_then(Value::as_files).cloned().unwrap_or_default();
+        let (in_espo, in_outlook) = (of(world.espo(&Field::Attachments)), of(world.outlook(&Field::Attachments)));
+        if rules.task.direction != Direction::Both {
+            return Ok(());
+        }
+        prop_assert_eq!(&in_espo, &in_outlook);
+        for file in before.iter().chain(espo.iter()).chain(outlook.iter()) {
+            let removed = before.get(file).is_some() && (espo.get(file).is_none() || outlook.get(file).is_none());
+            prop_assert_eq!(in_espo.get(file).is_some(), !removed, "{:?}", file);
+        }
+    }
+
+    /// Law 6, in the core, for tasks.
+    #[test]
+    fn any_interleaving_of_edits_of_a_task_converges(espo in task_values(Side::Espo), edits in task_edits(8), looks in proptest::collection::vec(any::<bool>(), 8)) {
+        let rules = both_ways();
+        let mut world = World::with_task(espo);
+        world.settle(&rules);
+        for (edit, look) in edits.iter().zip(looks) {
+            world.edit(edit);
+            if look { world.reconcile(&rules, Crash::Never); }
+        }
+        world.settle(&rules);
+        prop_assert!(world.in_step(&rules), "{world:#?}");
+        prop_assert!(world.plan(&rules).is_idle());
+    }
+
+    /// Law 9, for tasks.
+    #[test]
+    fn a_direction_that_is_off_means_hands_off_tasks(espo in task_values(Side::Espo), edits in task_edits(5), direction in world::direction()) {
+        let mut rules = Rules::default();
+        let mut world = World::with_task(espo);
+        world.settle(&rules);
+        rules.task.direction = direction;
+        for edit in &edits { world.edit(edit); }
+        let before = world.clone();
+        world.settle(&rules);
+        if !direction.allows_to(Side::Espo) { prop_assert_eq!(world.record_values(), before.record_values()); }
+        if !direction.allows_to(Side::Outlook) { prop_assert_eq!(world.item_values(), before.item_values()); }
+    }
+
+    /// Law 10, for tasks.
+    #[test]
+    fn projecting_a_task_twice_is_projecting_it_once(espo in task_values(Side::Espo), outlook in task_values(Side::Outlook)) {
+        let with = Projection { zone: chrono_tz::Tz::Pacific__Kiritimati, ..Projection::default() };
+        for (field, value) in espo.iter().chain(outlook.iter()) {
+            for side in [Side::Espo, Side::Outlook] {
+                let once = project(Kind::Task, field, value, side, &with);
+                prop_assert_eq!(&project(Kind::Task, field, &once, side, &with), &once);
             }
         }
     }

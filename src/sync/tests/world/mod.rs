@@ -6,7 +6,7 @@ use chrono::{DateTime, Duration, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
 use proptest::prelude::*;
 use sync::{
-    Action, Agreed, Answer, Deletions, Direction, Field, Item, Kind, KindRules, Link, NotHeld, Outcome, Owner, People,
+    Action, Agreed, Answer, Day, Deletions, Direction, Field, File, Files, Importance, Item, Kind, KindRules, Link, NotHeld, Outcome, Owner, People,
     Person, Plan, Priority, Projection, Reason, Record, Role, Rules, Seen, Series, Side, Status, Value, Values, View,
     When, absorb, agree, decide, project,
 };
@@ -31,6 +31,7 @@ pub enum Crash {
 
 #[derive(Debug, Clone)]
 pub struct World {
+    kind: Kind,
     now: DateTime<Utc>,
     pub record: Option<Record>,
     pub item: Option<Item>,
@@ -45,10 +46,18 @@ fn at(seconds: i64) -> DateTime<Utc> {
 
 impl World {
     pub fn with_record(values: Values) -> Self {
+        Self::of_kind(Kind::Meeting, values)
+    }
+
+    pub fn with_task(values: Values) -> Self {
+        Self::of_kind(Kind::Task, values)
+    }
+
+    fn of_kind(kind: Kind, values: Values) -> Self {
         let now = at(1_790_000_000);
         let record = Record {
             id: "r1".into(),
-            kind: Kind::Meeting,
+            kind,
             owner: Some("anna".into()),
             switch: None,
             marker: None,
@@ -57,7 +66,7 @@ impl World {
             without_address: vec![],
             values,
         };
-        Self { now, record: Some(record), item: None, link: None, creations: 0, deletions: Deletions::default() }
+        Self { kind, now, record: Some(record), item: None, link: None, creations: 0, deletions: Deletions::default() }
     }
 
     fn tick(&mut self) -> DateTime<Utc> {
@@ -160,15 +169,15 @@ impl World {
     }
 
     fn new_link(&self) -> Link {
-        let link = Link::intent("l1".into(), Kind::Meeting, "anna".into(), Side::Outlook, String::new(), self.now);
+        let link = Link::intent("l1".into(), self.kind, "anna".into(), Side::Outlook, String::new(), self.now);
         Link { record_id: self.record.as_ref().map(|record| record.id.clone()), ..link }
     }
 
     pub fn execute(&mut self, action: &Action) -> Outcome {
-        let now = self.tick();
+        let (now, kind) = (self.tick(), self.kind);
         let put = |values: &mut Values, target: Side, action: &Action| {
             for (field, write) in action.writes().into_iter().flatten() {
-                let shown = project(Kind::Meeting, field, &write.value, target, &Projection::default());
+                let shown = project(kind, field, &write.value, target, &Projection::default());
                 // Exchange sets the answers itself.
                 values.insert(field.clone(), shown);
             }
@@ -176,14 +185,18 @@ impl World {
         match action {
             Action::CreateItem { .. } => {
                 self.creations += 1;
-                let mut values = Values::from([
-                    (Field::Title, Value::Text(String::new())),
-                    (Field::Body, Value::Text(String::new())),
-                    (Field::Status, Value::Status(Status::Active)),
-                    (Field::Participants, Value::People(People::default())),
-                ]);
+                let mut values = if kind == Kind::Task {
+                    plain_task("")
+                } else {
+                    Values::from([
+                        (Field::Title, Value::Text(String::new())),
+                        (Field::Body, Value::Text(String::new())),
+                        (Field::Status, Value::Status(Status::Active)),
+                        (Field::Participants, Value::People(People::default())),
+                    ])
+                };
                 put(&mut values, Side::Outlook, action);
-                self.item = Some(item(format!("i{}", self.creations), now, values));
+                self.item = Some(Item { kind, ..item(format!("i{}", self.creations), now, values) });
                 Outcome::Item(Box::new(self.item.clone().expect("an item")))
             }
             Action::UpdateItem { .. } => {
@@ -206,7 +219,8 @@ impl World {
             }
             Action::CreateRecord { .. } => {
                 self.creations += 1;
-                let mut record = World::with_record(plain("", "")).record.expect("a record");
+                let values = if kind == Kind::Task { plain_task("") } else { plain("", "") };
+                let mut record = World::of_kind(kind, values).record.expect("a record");
                 record.id = format!("r-new{}", self.creations);
                 put(&mut record.values, Side::Espo, action);
                 record.modified = now;
@@ -271,7 +285,7 @@ impl World {
     pub fn agrees(&self, field: &Field, rules: &Rules) -> bool {
         let (Some(espo), Some(outlook)) = (self.espo(field), self.outlook(field)) else { return true };
         let pair = Agreed { espo: espo.clone(), outlook: outlook.clone() };
-        agree(Kind::Meeting, field, espo, outlook, &Projection::new(Tz::UTC, rules))
+        agree(self.kind, field, espo, outlook, &Projection::new(Tz::UTC, rules))
             || self.link.as_ref().is_some_and(|link| link.base.get(field) == Some(&pair))
     }
 
@@ -285,7 +299,7 @@ impl World {
                 // An end before the start is not written.
                 let wrong = *field == Field::Time && matches!(self.espo(field), Some(Value::Time(when)) if when.ends_before_it_starts());
                 // Nothing uncancels an event.
-                let status = *field == Field::Status;
+                let status = *field == Field::Status && self.kind.is_event();
                 people || wrong || status || self.agrees(field, rules)
             }),
             _ => false,
@@ -325,6 +339,17 @@ pub fn names(reason: &Reason, field: &Field) -> bool {
         Reason::Cancelled => *field == Field::Status,
         _ => false,
     }
+}
+
+pub fn plain_task(title: &str) -> Values {
+    Values::from([
+        (Field::Title, Value::Text(title.to_owned())),
+        (Field::Body, Value::Text(String::new())),
+        (Field::Time, Value::Time(When::Due { due: None, start: None })),
+        (Field::Status, Value::Status(Status::NotStarted)),
+        (Field::Importance, Value::Importance(Importance::Normal)),
+        (Field::Attachments, Value::Files(Files::default())),
+    ])
 }
 
 pub fn plain(title: &str, body: &str) -> Values {
@@ -382,6 +407,7 @@ pub fn crash() -> impl Strategy<Value = Crash> {
 pub fn rules() -> impl Strategy<Value = Rules> {
     (direction(), priority(), any::<bool>()).prop_map(|(direction, priority, invite)| Rules {
         meeting: KindRules { direction, priority },
+        task: KindRules { direction, priority },
         attendees: if invite { sync::Attendees::Invite } else { sync::Attendees::None },
         not_held: NotHeld::Keep,
         ..Rules::default()
@@ -451,6 +477,74 @@ pub fn values(side: Side) -> impl Strategy<Value = Values> {
             ])
         },
     )
+}
+
+fn due(side: Side) -> impl Strategy<Value = Option<Day>> {
+    let on = (0..400_u64).prop_map(|day| {
+        Day::On(NaiveDate::from_ymd_opt(2027, 1, 1).expect("a date") + chrono::Days::new(day))
+    });
+    let day = match side {
+        Side::Espo => prop_oneof![on, (0..9000_i64).prop_map(|hour| Day::At(at(FUTURE + hour * 3600)))].boxed(),
+        Side::Outlook => on.boxed(),
+    };
+    proptest::option::of(day)
+}
+
+/// Few names and few contents, so that the same file, another one of its name, and it under another name are met.
+pub fn files() -> impl Strategy<Value = Files> {
+    proptest::collection::vec(("[ab]\\.txt", "[123]", "[0-9]{1,3}"), 0..4).prop_map(|files| {
+        let file = |(name, hash, id): (String, String, String)| File { name, hash, size: 1, ids: BTreeSet::from([id]) };
+        files.into_iter().map(file).collect()
+    })
+}
+
+fn task_status(side: Side) -> impl Strategy<Value = Status> {
+    let own = match side {
+        Side::Espo => Status::Canceled,
+        Side::Outlook => Status::Waiting,
+    };
+    prop_oneof![
+        Just(Status::NotStarted),
+        Just(Status::Started),
+        Just(Status::Completed),
+        Just(Status::Deferred),
+        Just(own)
+    ]
+}
+
+fn importance(side: Side) -> impl Strategy<Value = Importance> {
+    let highest = if side == Side::Espo { Importance::Urgent } else { Importance::High };
+    prop_oneof![Just(Importance::Low), Just(Importance::Normal), Just(Importance::High), Just(highest)]
+}
+
+pub fn task_values(side: Side) -> impl Strategy<Value = Values> {
+    (".{0,20}", body(), (due(side), due(side)), task_status(side), importance(side), files()).prop_map(
+        move |(title, body, (due, start), status, importance, files)| {
+            let title =
+                if side == Side::Espo { sync::text::espo_name(&title) } else { sync::text::outlook_subject(&title) };
+            Values::from([
+                (Field::Title, Value::Text(title)),
+                (Field::Body, Value::Text(sync::text::plain(&body))),
+                (Field::Time, Value::Time(When::Due { due, start })),
+                (Field::Status, Value::Status(status)),
+                (Field::Importance, Value::Importance(importance)),
+                (Field::Attachments, Value::Files(files)),
+            ])
+        },
+    )
+}
+
+/// Edits of tasks that a person can make on a side.
+pub fn task_edits(most: usize) -> impl Strategy<Value = Vec<Edit>> {
+    let set = side().prop_flat_map(|side| {
+        task_values(side).prop_flat_map(move |values| {
+            let pairs: Vec<(Field, Value)> = values.into_iter().collect();
+            (0..pairs.len()).prop_map(move |index| Edit::Set(side, pairs[index].0.clone(), pairs[index].1.clone()))
+        })
+    });
+    let of_files = (side(), files()).prop_map(|(side, files)| Edit::Set(side, Field::Attachments, Value::Files(files)));
+    let one = prop_oneof![9 => set, 4 => of_files, 1 => side().prop_map(Edit::Delete)];
+    proptest::collection::vec(one, 1..=most)
 }
 
 /// Edits that a person can make on a side: values as that side holds them.

@@ -234,17 +234,28 @@ fn swing(link: &mut Link, action: &Action, writes: &Writes, now: DateTime<Utc>) 
     if !matches!(action, Action::UpdateItem { .. } | Action::UpdateRecord { .. }) {
         return;
     }
-    for field in writes.keys() {
-        link.swings.push(Swing { field: field.clone(), side: action.side(), at: now });
-        if turns(link, field) > SWINGS {
-            link.frozen.insert(field.clone(), now);
+    for (field, write) in writes {
+        for part in parts(write) {
+            link.swings.push(Swing { field: field.clone(), part: part.clone(), side: action.side(), at: now });
+            if turns(link, field, part.as_ref()) > SWINGS {
+                link.frozen.insert(field.clone(), now);
+            }
         }
     }
 }
 
-/// How often the written side of a field has changed within the hour.
-fn turns(link: &Link, field: &Field) -> usize {
-    let sides: Vec<Side> = link.swings.iter().filter(|swing| swing.field == *field).map(|swing| swing.side).collect();
+/// The files that come or go with a write; of any other value, the whole.
+fn parts(write: &Write) -> Vec<Option<String>> {
+    match (&write.value, &write.old) {
+        (Value::Files(new), Some(Value::Files(old))) => new.difference(old).into_iter().map(Some).collect(),
+        _ => vec![None],
+    }
+}
+
+/// How often the written side of a field, or of a part of it, has changed within the hour.
+fn turns(link: &Link, field: &Field, part: Option<&String>) -> usize {
+    let same = |swing: &&Swing| swing.field == *field && swing.part.as_ref() == part;
+    let sides: Vec<Side> = link.swings.iter().filter(same).map(|swing| swing.side).collect();
     sides.windows(2).filter(|pair| pair.first() != pair.last()).count()
 }
 

@@ -107,6 +107,12 @@ impl Files {
         self.iter().find(|file| file.hash == hash)?.ids.first().map(String::as_str)
     }
 
+    /// What tells the files apart that one of the two has and the other has not.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> BTreeSet<String> {
+        self.without(other).chain(other.without(self)).map(key).collect()
+    }
+
     /// The files that `other` has not.
     pub fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a File> {
         self.iter().filter(|file| other.get(file).is_none())

@@ -106,6 +106,9 @@ pub struct Replica {
 pub struct Swing {
     /// The field.
     pub field: Field,
+    /// Of files, which one: that others come and go is no fight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
     /// The side that was written.
     pub side: Side,
     /// When.

@@ -374,6 +374,35 @@ fn a_field_that_two_parties_fight_over_is_frozen_and_the_rest_goes_on() {
 }
 
 #[test]
+fn files_may_come_from_both_sides_in_turns_but_one_that_comes_and_goes_is_left_alone() {
+    let rules = Rules::default();
+    let file = |name: String| sync::File { name, hash: "1".into(), size: 1, ids: [].into() };
+    let files = |world: &World, side: Side| {
+        let value = if side == Side::Espo { world.espo(&Field::Attachments) } else { world.outlook(&Field::Attachments) };
+        value.and_then(Value::as_files).cloned().unwrap_or_default()
+    };
+    let mut world = World::with_task(world::plain_task("files"));
+    world.settle(&rules);
+    for turn in 0..10 {
+        let side = if turn % 2 == 0 { Side::Espo } else { Side::Outlook };
+        let mut all = files(&world, side);
+        all.insert(file(format!("{turn}.txt")));
+        world.edit(&Edit::Set(side, Field::Attachments, Value::Files(all)));
+        world.reconcile(&rules, Crash::Never);
+    }
+    assert_eq!(files(&world, Side::Espo).iter().count(), 10);
+    assert_eq!(files(&world, Side::Outlook), files(&world, Side::Espo));
+    for turn in 0..12 {
+        let side = if turn % 2 == 0 { Side::Espo } else { Side::Outlook };
+        let mut all = files(&world, side);
+        if turn % 2 == 0 { all.insert(file("fight".into())) } else { all.remove(&file("fight".into())) }
+        world.edit(&Edit::Set(side, Field::Attachments, Value::Files(all)));
+        world.reconcile(&rules, Crash::Never);
+    }
+    assert!(world.link().frozen.contains_key(&Field::Attachments));
+}
+
+#[test]
 fn many_deletions_at_once_raise_a_hold_and_a_confirmed_one_goes_on() {
     let rules = Rules::default();
     let mut world = World::with_record(world::plain("gone", ""));

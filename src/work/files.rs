@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use espocrm::{Content, Fetched};
+use espocrm::{Acting, Content, Fetched};
 use graph::{IN_ONE_PIECE, Mailbox, NewFile, PIECE};
 use sha2::{Digest as _, Sha256};
 use sync::{Direction, Field, File, Files, Item, Kind, Known, LARGEST_FILE, LeftOut, Link, Seen, Side, Value, Values};
@@ -332,7 +332,11 @@ pub async fn for_record(context: &Context, fetched: &Fetched, item: Option<&Item
         let source = of(&item.values);
         for file in wanted.without(&current) {
             let Some(id) = source.id_of(&file.hash) else { continue };
-            let uploaded = upload_to_espo(context, &Source::Item(context, &place), id, file).await;
+            let source = Source::Item(context, &place);
+            let mut uploaded = upload_to_espo(context, &source, id, file, context.acting()).await;
+            if matches!(uploaded, Err(WorkError::Espo(espocrm::Error::Forbidden { .. }))) {
+                uploaded = upload_to_espo(context, &source, id, file, Acting::Connector).await;
+            }
             let id = uploaded.as_ref().ok().cloned();
             if taken(uploaded.map(drop), file)?
                 && let Some(id) = id
@@ -345,7 +349,13 @@ pub async fn for_record(context: &Context, fetched: &Fetched, item: Option<&Item
     Ok(Named { ids, known })
 }
 
-async fn upload_to_espo(context: &Context, source: &Source<'_>, id: &str, file: &File) -> Result<String, WorkError> {
+async fn upload_to_espo(
+    context: &Context,
+    source: &Source<'_>,
+    id: &str,
+    file: &File,
+    acting: Acting<'_>,
+) -> Result<String, WorkError> {
     let small = usize::try_from(file.size).is_ok_and(|size| size < IN_ONE_PIECE);
     let _turn = if small { None } else { Some(context.espo.client.one_large_file().await) };
     let Some(mut content) = source.open(id).await? else { return Err(WorkError::Restless) };
@@ -357,7 +367,7 @@ async fn upload_to_espo(context: &Context, source: &Source<'_>, id: &str, file: 
     }
     drop(content);
     complete(read, file)?;
-    Ok(context.espo.client.upload(body).await?.id)
+    Ok(context.espo.client.upload(body, acting).await?.id)
 }
 
 /// A record after its attachments were written.

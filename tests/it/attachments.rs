@@ -134,7 +134,7 @@ fn files_of_new_tasks_come_along_and_a_known_content_is_not_read_again() {
 
 #[test]
 fn a_large_file_travels_by_an_upload_session_and_back_in_one_request() {
-    let world = World::start();
+    let world = Setup::default().admin_account().start();
     let (record, task) = pair(&world, "large");
     let (big, other) = (content(8 * MIB, 3), content(8 * MIB + 1, 4));
     let mark = world.mark();
@@ -146,6 +146,8 @@ fn a_large_file_travels_by_an_upload_session_and_back_in_one_request() {
     assert!(pieces.iter().all(|row| row.path.contains("/attachmentSessions/") && (200..300).contains(&row.status)));
     world.person("anna").attach(&task, "other.bin", "application/zip", other.clone()).unwrap();
     both_have(&world, (&record, &task), &[("big.bin", &big), ("other.bin", &other)]);
+    let files = world.espo.records("Attachment");
+    assert!(files.iter().all(|file| file["createdById"] == world.id("anna")), "written as the owner: {files:?}");
 }
 
 #[test]

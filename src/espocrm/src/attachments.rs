@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::{MutexGuard, SemaphorePermit};
 
 use crate::auth::Identity;
-use crate::client::Client;
+use crate::client::{Acting, Client};
 use crate::wire::{Call, Opened, Rows, failed};
 use crate::{Error, Result};
 
@@ -54,11 +54,17 @@ impl Client {
         }
     }
 
-    /// Uploads a file for a task; it belongs to none until a write of the task names it.
-    pub async fn upload(&self, content: Content) -> Result<Attachment> {
+    /// Uploads a file for a task; it belongs to none until a write of the task names it, as the same user: who names a file
+    /// must be able to read it, and a file that belongs to none is its author's.
+    pub async fn upload(&self, content: Content, acting: Acting<'_>) -> Result<Attachment> {
+        let identity = match acting {
+            Acting::User { name, .. } if self.can_act_as_users() => Identity::AdminAs(name),
+            Acting::User { .. } | Acting::Connector => Identity::Key,
+            Acting::Admin => Identity::Admin,
+        };
         let call = Call::new(Method::POST, &["Attachment"]);
-        let request = self.request(&call, Identity::Key)?.header(CONTENT_TYPE, "application/json").body(content.end());
-        self.deliver(&call, Identity::Key, request).await?.json()
+        let request = self.request(&call, identity)?.header(CONTENT_TYPE, "application/json").body(content.end());
+        self.deliver(&call, identity, request).await?.json()
     }
 
     /// Held while a large file is sent: EspoCRM takes a file as one JSON text, and only one is built at a time.

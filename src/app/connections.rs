@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use espocrm::{Client as EspoClient, Me, Schema};
 use graph::{Authority, Client as GraphClient};
+use secrecy::SecretString;
 use store::Store;
 use tokio::sync::Mutex;
 use url::Url;
@@ -170,6 +171,7 @@ impl Connections {
             location_fields: given.location_fields.clone(),
             switch_field: given.switch_field.clone(),
             marker_field: given.marker_field.clone(),
+            pairs: self.0.config.pairs.clone(),
         };
         let client = EspoClient::new(self.0.http.clone(), config, self.0.clock.as_fn());
         Some(Arc::new(EspoConnection {
@@ -182,10 +184,15 @@ impl Connections {
 
     fn microsoft_of(&self, settings: &Settings) -> Result<Option<Arc<Microsoft>>, ConnectionError> {
         let wanted = &settings.microsoft;
-        let (Some(tenant), Some(client_id), Some(client_secret)) =
-            (wanted.tenant.clone(), wanted.client_id.clone(), wanted.client_secret.clone())
-        else {
+        let (Some(tenant), Some(client_id)) = (wanted.tenant.clone(), wanted.client_id.clone()) else {
             return Ok(None);
+        };
+        let certificate = self.0.config.microsoft.client_certificate.clone();
+        // Where both are given the certificate is what Microsoft recommends.
+        let client_secret = match (&certificate, wanted.client_secret.clone()) {
+            (Some(_), _) => SecretString::default(),
+            (None, Some(secret)) => secret.into(),
+            (None, None) => return Ok(None),
         };
         let redirect = format!("{}/oauth/microsoft/callback", self.0.config.base_url());
         let config = graph::Config {
@@ -193,7 +200,7 @@ impl Connections {
             graph_url: self.0.config.microsoft.graph_url.clone(),
             tenant,
             client_id,
-            client_secret: client_secret.into(),
+            client_secret,
             mode: match wanted.mode {
                 Mode::Delegated => graph::Mode::Delegated,
                 Mode::Application => graph::Mode::Application,
@@ -201,7 +208,10 @@ impl Connections {
             redirect_url: Url::parse(&redirect).ok(),
         };
         let now = self.0.clock.as_fn();
-        let authority = Authority::new(self.0.http.clone(), &config, now.clone())?;
+        let mut authority = Authority::new(self.0.http.clone(), &config, now.clone())?;
+        if let Some(certificate) = certificate {
+            authority = authority.with_certificate(certificate);
+        }
         let tokens = Arc::new(TokenStore::new(
             self.0.purse.clone(),
             authority.clone(),

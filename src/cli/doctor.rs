@@ -250,6 +250,7 @@ async fn microsoft(app: &App, connection: &Microsoft, report: &mut Report) {
             address,
             zone: None,
             call_category: sync::Rules::default().call_category,
+            pairs: std::sync::Arc::default(),
         };
         report.add("graph", connection.graph.zone(&mailbox).await, |zone| {
             format!("a mailbox answers; its time zone is {zone}")

@@ -4,6 +4,7 @@
 //! an error that names the key, where it stands and what is expected. All of them are reported at once. Secrets are
 //! [`SecretString`]s from the moment of parsing: the `Debug` form of [`Config`] shows none.
 
+mod pairs;
 pub mod parse;
 mod sources;
 
@@ -44,6 +45,8 @@ pub struct Config {
     /// `[log]`
     pub log: Log,
 }
+    /// `[[pairs]]`
+    pub pairs: Vec<::sync::Pair>,
 
 /// `[server]`
 #[derive(Debug, Clone)]
@@ -253,6 +256,7 @@ impl Config {
         })
     }
 
+            pairs: values.pairs(),
     fn espocrm(values: &mut Reader) -> Option<Espocrm> {
         Some(Espocrm {
             url: values.maybe("espocrm.url", parse::url),

@@ -32,6 +32,7 @@ pub const KEYS: &[&str] = &[
     "microsoft.tenant",
     "microsoft.client_id",
     "microsoft.client_secret",
+    "microsoft.client_certificate",
     "microsoft.mode",
     "microsoft.authority",
     "microsoft.graph_url",
@@ -120,6 +121,7 @@ impl fmt::Display for Source {
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     values: BTreeMap<String, (String, Source)>,
+    pairs: Option<(Value, Source)>,
     wrong: Vec<String>,
 }
 
@@ -162,6 +164,7 @@ impl Reader {
         let source = Source::File(path.to_owned());
         for (section, value) in tree {
             match value {
+                value if section == "pairs" => self.pairs = Some((value, source.clone())),
                 Value::Object(keys) => {
                     for (key, value) in keys {
                         self.take(&format!("{section}.{key}"), &value, &source);
@@ -177,6 +180,10 @@ impl Reader {
         for (name, value) in variables {
             let Some(rest) = name.strip_prefix(PREFIX) else { continue };
             let source = Source::Variable(name.clone());
+            if rest == "PAIRS" {
+                self.take_pairs(&value, source);
+                continue;
+            }
             if let Some((section, key)) = rest.split_once("__") {
                 let key = format!("{}.{}", section.to_ascii_lowercase(), key.to_ascii_lowercase());
                 self.take(&key, &Value::String(value), &source);
@@ -187,6 +194,25 @@ impl Reader {
                     self.wrong.push(format!("{name} needs two underscores: {PREFIX}{section}__{key}"));
                 }
             }
+        }
+    }
+
+    /// The configured pairs of fields.
+    pub(super) fn pairs(&mut self) -> Vec<sync::Pair> {
+        let Some((value, source)) = &self.pairs else { return Vec::new() };
+        super::pairs::parse(value).unwrap_or_else(|wrong| {
+            self.wrong.extend(wrong.into_iter().map(|why| format!("{why} ({source})")));
+            Vec::new()
+        })
+    }
+
+    fn take_pairs(&mut self, text: &str, source: Source) {
+        if text.trim().is_empty() {
+            return;
+        }
+        match serde_json::from_str(text) {
+            Ok(value) => self.pairs = Some((value, source)),
+            Err(error) => self.wrong.push(format!("pairs {source}: expected JSON: {error}")),
         }
     }
 

@@ -98,7 +98,7 @@ pub(super) async fn leave(app: &App, binding: &Binding) -> Result<(), Problem> {
 /// A mailbox by its address alone: enough for what is not about dates or categories.
 pub(super) fn mailbox(user: &str, address: String) -> graph::Mailbox {
     let call_category = sync::Rules::default().call_category;
-    graph::Mailbox { user: user.to_owned(), address, zone: None, call_category }
+    graph::Mailbox { user: user.to_owned(), address, zone: None, call_category, pairs: std::sync::Arc::default() }
 }
 
 /// Makes subscriptions due for renewal.

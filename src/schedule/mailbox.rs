@@ -57,7 +57,7 @@ pub async fn read_delta(app: &App, user: &str, cause: Cause, job: Option<&str>) 
     if [Kind::Meeting, Kind::Call].into_iter().all(|kind| rules.of(kind).direction == Direction::Disabled) {
         return Ok(0);
     }
-    let mailbox = mailbox(&binding, &rules)?;
+    let mailbox = mailbox(app, &binding, &rules)?;
     let graph = app.connections().graph().ok_or(WorkError::NotConfigured("Microsoft"))?;
     let now = app.clock().now();
     let stored = cursors::get(read, &cursor_name(user)).await?;

@@ -230,7 +230,7 @@ async fn make(app: &App, binding: &Binding, resource: &Resource) -> Result<(), W
 async fn reach(app: &App, binding: &Binding) -> Result<(std::sync::Arc<graph::Client>, graph::Mailbox), WorkError> {
     let graph = app.connections().graph().ok_or(WorkError::NotConfigured("Microsoft"))?;
     let rules = rules_of(app, Some(&binding.user_id)).await?;
-    Ok((graph, mailbox(binding, &rules)?))
+    Ok((graph, mailbox(app, binding, &rules)?))
 }
 
 /// Half of what is left, a little less for some, so that not all are due at once.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
 use store::bindings::{self, Binding, BindingState};
-use sync::{Kind, NewEvents, Owner, Rules};
+use sync::{Directions, Kind, NewEvents, Owner, Rules};
 
 use super::error::WorkError;
 use crate::app::{App, EspoConnection};
@@ -74,7 +74,7 @@ impl Context {
     /// When the owner is not bound or not signed in: the change waits for that.
     pub fn mailbox(&self) -> Result<graph::Mailbox, WorkError> {
         let binding = self.binding.as_ref().ok_or(WorkError::NotActive("missing"))?;
-        mailbox(binding, &self.rules)
+        mailbox(&self.app, binding, &self.rules)
     }
 
     /// The address of the owner's mailbox.
@@ -121,7 +121,7 @@ impl Context {
 ///
 /// # Errors
 /// When it is switched off, paused or not signed in.
-pub fn mailbox(binding: &Binding, rules: &Rules) -> Result<graph::Mailbox, WorkError> {
+pub fn mailbox(app: &App, binding: &Binding, rules: &Rules) -> Result<graph::Mailbox, WorkError> {
     if !binding.enabled {
         return Err(WorkError::NotActive("switched off"));
     }
@@ -134,6 +134,7 @@ pub fn mailbox(binding: &Binding, rules: &Rules) -> Result<graph::Mailbox, WorkE
         address,
         zone: Some(zone(binding)),
         call_category: rules.call_category.clone(),
+        pairs: app.config().pairs.as_slice().into(),
     })
 }
 
@@ -147,8 +148,9 @@ fn zone(binding: &Binding) -> Tz {
 /// When the database cannot be read.
 pub async fn rules_of(app: &App, user: Option<&str>) -> Result<Rules, WorkError> {
     let read = app.store().read();
-    Ok(match user {
+    let rules = match user {
         Some(user) => store::rules::effective(read, user).await?,
         None => store::rules::get(read, None).await?.unwrap_or_default().over(&Rules::default()),
-    })
+    };
+    Ok(Rules { fields: Directions::of(&app.config().pairs), ..rules })
 }

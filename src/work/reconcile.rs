@@ -798,6 +798,8 @@ pub fn is_unchanged(link: &Link, side: Side, values: &sync::Values) -> bool {
         None => {
             matches!(field, Field::Reminder | Field::Location | Field::Importance)
                 || value.as_files().is_some_and(sync::Files::is_empty)
+                // A pair that was configured later and has nothing to say.
+                || (matches!(field, Field::Extra(_)) && sync::is_blank(value))
         }
     })
 }

@@ -36,6 +36,8 @@ pub struct Config {
     pub switch_field: String,
     /// Attribute of the marker.
     pub marker_field: String,
+    /// Configured pairs of fields.
+    pub pairs: Vec<sync::Pair>,
 }
 
 impl Config {
@@ -50,6 +52,7 @@ impl Config {
             location_fields: vec!["location".to_owned(), "cLocation".to_owned()],
             switch_field: "cSyncWithOutlook".to_owned(),
             marker_field: "cOutlookMarker".to_owned(),
+            pairs: Vec::new(),
         }
     }
 

@@ -54,7 +54,8 @@ pub(crate) fn selection(kind: Kind, schema: &KindSchema) -> Vec<String> {
     }
     names.push(if schema.many_owners { "assignedUsersIds" } else { "assignedUserId" });
     let optional = [&schema.location, &schema.switch, &schema.marker];
-    names.into_iter().map(str::to_owned).chain(optional.into_iter().flatten().cloned()).collect()
+    let extras = schema.extras.iter().map(|extra| extra.attribute.clone());
+    names.into_iter().map(str::to_owned).chain(optional.into_iter().flatten().cloned()).chain(extras).collect()
 }
 
 /// Reads a record. `own`: the JSON was read as the record's owner, whose reminders it holds.
@@ -174,6 +175,13 @@ impl Row<'_> {
         // What the files are is told by their contents; that there are none is told here.
         if self.files()?.is_some_and(|files| files.is_empty()) {
             values.insert(Field::Attachments, Value::Files(Files::default()));
+        }
+        for extra in &schema.extras {
+            let json = match (self.row.get(&extra.attribute), self.source) {
+                (None, Source::Created) => Some(&Json::Null),
+                (json, _) => json,
+            };
+            values.extend(json.and_then(|json| extra.read(json)).map(|value| (extra.field(), value)));
         }
         if let Some(reminders) = reminders {
             values.insert(Field::Reminder, Value::Reminder(reminders.first().and_then(minutes)));
@@ -334,7 +342,15 @@ pub(crate) fn attributes(
             }
             // Written elsewhere, or by nobody: these have no attribute of their own.
             (Field::Participants, Value::People(_)) | (Field::Reminder, Value::Reminder(_)) => {}
-            (Field::Attachments | Field::Extra(_), _) => {}
+            (Field::Extra(name), value) => {
+                let extra = schema.extras.iter().find(|extra| extra.name == *name);
+                if let Some((extra, json)) = extra.and_then(|extra| Some((extra, extra.write(value)?)))
+                    && (present.is_none() || extra.read(&json).as_ref() != present)
+                {
+                    body.insert(extra.attribute.clone(), json);
+                }
+            }
+            (Field::Attachments, _) => {}
             (field, value) => {
                 return Err(Error::Unwritable { field: field.clone(), what: format!("a {kind} has no {value}") });
             }

@@ -11,6 +11,7 @@ use sync::Kind;
 
 use crate::client::Client;
 use crate::error::unexpected;
+use crate::extra::Extra;
 use crate::query::{List, PAGE_MAX, Where};
 use crate::wire::{Call, Rows};
 use crate::{Error, Result};
@@ -57,6 +58,10 @@ pub struct KindSchema {
     pub marker: Option<String>,
     /// True when records have several assigned users.
     pub many_owners: bool,
+    /// Attributes of configured pairs.
+    pub extras: Vec<Extra>,
+    /// Pairs whose attribute the entity does not have, or has as something that cannot be paired: why, in a sentence.
+    pub unusable: Vec<String>,
 }
 
 /// What is to be known of an EspoCRM.
@@ -195,9 +200,15 @@ impl Client {
             fields.get(name).is_some_and(|field| !truthy(field, "disabled") && !truthy(field, "notStorable"))
         };
         let config = self.config();
-        let location = config.location_fields.iter().find(|name| kind.is_event() && usable(name)).cloned();
+        // A configured pair goes before the usual fields.
+        let paired = config.pairs.iter().any(|pair| pair.kind == kind && pair.outlook == sync::Part::Location);
+        let location =
+            config.location_fields.iter().find(|name| kind.is_event() && !paired && usable(name)).cloned();
         let max = location.as_ref().and_then(|name| fields.get(name)?.get("maxLength")?.as_u64());
+        let (extras, unusable) = crate::extra::of(kind, &config.pairs, fields);
         KindSchema {
+            extras,
+            unusable,
             location,
             location_max: max.and_then(|max| usize::try_from(max).ok()).unwrap_or(255),
             switch: Some(config.switch_field.clone()).filter(|name| usable(name)),

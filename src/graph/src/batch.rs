@@ -50,7 +50,7 @@ impl Client {
     async fn batch(&self, mailbox: &Mailbox, ids: &[String]) -> Result<Vec<Result<Seen<Item>>>> {
         let mut steps = Vec::with_capacity(ids.len());
         for (at, id) in ids.iter().enumerate() {
-            let url = with_query(self.address(mailbox, &["events", id])?, &[("$expand", &expand())]);
+            let url = with_query(self.address(mailbox, &["events", id])?, &[("$expand", &expand(mailbox))]);
             steps.push(json!({"id": at.to_string(), "method": "GET", "url": self.relative(&url), "headers": {"Prefer": PREFER_EVENT}}));
         }
         let call =

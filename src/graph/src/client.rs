@@ -68,6 +68,8 @@ pub struct Mailbox {
     pub zone: Option<Tz>,
     /// The category that makes an event a Call (`Rules::call_category` of the user).
     pub call_category: String,
+    /// Configured pairs of fields.
+    pub pairs: Arc<[sync::Pair]>,
 }
 
 /// Gives access tokens. Implemented over the place where they are kept.
@@ -368,6 +370,7 @@ pub(crate) mod tests {
             address: "anna@contoso.example".to_owned(),
             zone: Some(Tz::Europe__Berlin),
             call_category: "Call".to_owned(),
+            pairs: Arc::default(),
         }
     }
 

@@ -131,7 +131,7 @@ impl Client {
     ) -> Result<Batch> {
         let url = match link {
             Some(link) => self.link(link)?,
-            None => in_window(self.address(mailbox, &["calendarView", "delta"])?, window.0, window.1, false),
+            None => in_window(self.address(mailbox, &["calendarView", "delta"])?, window.0, window.1, None),
         };
         let prefer = format!("{PREFER_EVENT}, odata.maxpagesize=200");
         let page: wire::Collection<wire::Event> = self.page(mailbox, url, &prefer).await?;

@@ -15,7 +15,7 @@ use url::Url;
 use crate::client::{Client, Mailbox};
 use crate::error::Error;
 use crate::request::{Call, Failure, PREFER_EVENT, quoted, with_query};
-use crate::{Result, map, wire};
+use crate::{Result, extra, map, wire};
 
 /// The extended property that carries a link's id. It comes back under `$expand` alone, never in delta.
 pub const MARKER: &str = "String {6b3b1ff2-5d2c-4f7e-9b0a-0d6f2f0c8a51} Name EspoOutlookLink";
@@ -74,7 +74,7 @@ pub struct Page {
 impl Client {
     /// An event, read directly. [`Seen::Gone`] for the one answer that means it; anything else is an error.
     pub async fn event(&self, mailbox: &Mailbox, id: &str) -> Result<Seen<Item>> {
-        let url = with_query(self.address(mailbox, &["events", id])?, &[("$expand", &expand())]);
+        let url = with_query(self.address(mailbox, &["events", id])?, &[("$expand", &expand(mailbox))]);
         match self.try_send(mailbox, Call::event(Method::GET, url)).await {
             Ok(answer) => map::item(answer.json()?, mailbox).map(Seen::Present),
             Err(Failure::Refused(refusal)) if refusal.is_gone() => Ok(Seen::Gone),
@@ -88,8 +88,10 @@ impl Client {
         let mut body = map::write(values, None)?;
         body.insert("transactionId".to_owned(), new.transaction_id.into());
         body.insert("singleValueExtendedProperties".to_owned(), map::marker_json(new.marker, new.record));
-        if let Some(category) = new.category {
-            body.insert("categories".to_owned(), json!([category]));
+        let own: Vec<String> = new.category.map(str::to_owned).into_iter().collect();
+        extra::write_event(values, &mailbox.pairs, &own, &mut body);
+        if !own.is_empty() {
+            body.entry("categories").or_insert_with(|| json!(own));
         }
         if let Some(people) = new.attendees.filter(|people| !people.0.is_empty()) {
             body.insert(
@@ -100,7 +102,7 @@ impl Client {
         let url = self.address(mailbox, &["events"])?;
         match self.try_send(mailbox, Call::event(Method::POST, url).body(Json::Object(body))).await {
             Ok(answer) => {
-                let item = map::item(answer.json()?, mailbox)?;
+                let item = extra::after_write(map::item(answer.json()?, mailbox)?, values, &mailbox.pairs);
                 Ok(Item { marker: Some(new.marker.to_owned()), ..item })
             }
             Err(Failure::Refused(refusal)) if refusal.status == 409 => {
@@ -116,8 +118,9 @@ impl Client {
     pub async fn update_event(&self, mailbox: &Mailbox, id: &str, patch: Patch<'_>) -> Result<Item> {
         let people = patch.changes.get(&Field::Participants).and_then(Value::as_people);
         let keeps_body = patch.body_is_rich && patch.changes.contains_key(&Field::Body);
+        let adds_category = extra::writes_categories(patch.changes, &mailbox.pairs);
         let current =
-            if people.is_some() || keeps_body { Some(self.current(mailbox, id, patch.etag).await?) } else { None };
+            if people.is_some() || keeps_body || adds_category { Some(self.current(mailbox, id, patch.etag).await?) } else { None };
         let html = current.as_ref().and_then(|event| event.body.as_ref()).filter(|body| body.is_html());
         let mut body = map::write(patch.changes, html.and_then(|body| body.content.as_deref()).filter(|_| keeps_body))?;
         if let (Some(people), Some(event)) = (people, &current) {
@@ -125,13 +128,16 @@ impl Client {
             let list = map::attendees(people, event.attendees.as_deref().unwrap_or_default(), organizer.as_deref());
             body.insert("attendees".to_owned(), list);
         }
+        let categories = current.as_ref().and_then(|event| event.categories.as_deref()).unwrap_or_default();
+        extra::write_event(patch.changes, &mailbox.pairs, categories, &mut body);
         if body.is_empty() {
             return match self.event(mailbox, id).await? {
                 Seen::Present(item) => Ok(item),
                 Seen::Gone | Seen::Unknown => Err(Error::Gone),
             };
         }
-        self.patch_event(mailbox, id, patch.etag, Json::Object(body)).await
+        let item = self.patch_event(mailbox, id, patch.etag, Json::Object(body)).await?;
+        Ok(extra::after_write(item, patch.changes, &mailbox.pairs))
     }
 
     /// Leaves a link's id on an event that somebody else made.
@@ -150,7 +156,7 @@ impl Client {
     /// What a write has to keep.
     async fn current(&self, mailbox: &Mailbox, id: &str, etag: Option<&str>) -> Result<wire::Event> {
         let url =
-            with_query(self.address(mailbox, &["events", id])?, &[("$select", "body,attendees,organizer,isOrganizer")]);
+            with_query(self.address(mailbox, &["events", id])?, &[("$select", "body,attendees,organizer,isOrganizer,categories")]);
         let event: wire::Event = self.send(mailbox, Call::event(Method::GET, url)).await?.json()?;
         match (etag, &event.etag) {
             (Some(read), Some(current)) if read != current => Err(Error::Stale),
@@ -216,7 +222,7 @@ impl Client {
     }
 
     async fn events_where(&self, mailbox: &Mailbox, filter: &str) -> Result<Vec<Item>> {
-        let options = [("$filter", filter), ("$expand", &expand()), ("$top", PAGE)];
+        let options = [("$filter", filter), ("$expand", &expand(mailbox)), ("$top", PAGE)];
         let url = with_query(self.address(mailbox, &["events"])?, &options);
         self.items(mailbox, url).await
     }
@@ -230,7 +236,7 @@ impl Client {
         to: DateTime<Utc>,
     ) -> Result<Vec<Item>> {
         let url = self.address(mailbox, &["events", master, "instances"])?;
-        self.items(mailbox, in_window(url, from, to, true)).await
+        self.items(mailbox, in_window(url, from, to, Some(mailbox))).await
     }
 
     /// Single events, occurrences and exceptions that overlap a window.
@@ -255,7 +261,7 @@ impl Client {
     }
 
     fn window_url(&self, mailbox: &Mailbox, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Url> {
-        Ok(in_window(self.address(mailbox, &["calendarView"])?, from, to, true))
+        Ok(in_window(self.address(mailbox, &["calendarView"])?, from, to, Some(mailbox)))
     }
 
     async fn items(&self, mailbox: &Mailbox, url: Url) -> Result<Vec<Item>> {
@@ -305,15 +311,22 @@ fn items(list: Vec<Json>, mailbox: &Mailbox) -> Vec<Item> {
 }
 
 /// The `$expand` that brings the marker along.
-pub(crate) fn expand() -> String {
-    format!("singleValueExtendedProperties($filter=id eq '{MARKER}')")
+pub(crate) fn expand(mailbox: &Mailbox) -> String {
+    let mut ids = vec![MARKER.to_owned()];
+    ids.extend(extra::properties(&mailbox.pairs));
+    expand_of(&ids)
+}
+
+pub(crate) fn expand_of(ids: &[String]) -> String {
+    let one = |id: &String| format!("id eq {}", quoted(id));
+    format!("singleValueExtendedProperties($filter={})", ids.iter().map(one).collect::<Vec<_>>().join(" or "))
 }
 
 /// The window of a view. Delta takes no further options.
-pub(crate) fn in_window(url: Url, from: DateTime<Utc>, to: DateTime<Utc>, expanded: bool) -> Url {
-    let (from, to, expand) = (wire::query_moment(from), wire::query_moment(to), expand());
+pub(crate) fn in_window(url: Url, from: DateTime<Utc>, to: DateTime<Utc>, expanded: Option<&Mailbox>) -> Url {
+    let (from, to, expand) = (wire::query_moment(from), wire::query_moment(to), expanded.map(expand).unwrap_or_default());
     let mut options = vec![("startDateTime", from.as_str()), ("endDateTime", to.as_str())];
-    if expanded {
+    if expanded.is_some() {
         options.extend([("$expand", expand.as_str()), ("$top", PAGE)]);
     }
     with_query(url, &options)

@@ -21,6 +21,7 @@ mod delta;
 mod error;
 mod events;
 mod map;
+mod extra;
 mod marked;
 pub mod notification;
 mod request;

@@ -12,7 +12,7 @@ use sync::{Field, Item, Kind, People, Person, Role, Series, Status, Value, Value
 use crate::client::Mailbox;
 use crate::error::Error;
 use crate::events::{MARKER, RECORD};
-use crate::{Result, body, wire};
+use crate::{Result, body, extra, wire};
 
 /// An item of an event, as it stands in a mailbox.
 pub(crate) fn item(event: wire::Event, mailbox: &Mailbox) -> Result<Item> {
@@ -28,6 +28,8 @@ pub(crate) fn item(event: wire::Event, mailbox: &Mailbox) -> Result<Item> {
         Role::Organizer => sync::Answer::None,
         Role::Attendee { .. } => event.response_status.as_ref().map(wire::Response::answer).unwrap_or_default(),
     };
+    let mut values = values(&event, time, organizer.as_deref());
+    values.extend(extra::of_event(&event, kind, &role, &mailbox.pairs));
     let body_is_rich = event
         .body
         .as_ref()
@@ -45,7 +47,7 @@ pub(crate) fn item(event: wire::Event, mailbox: &Mailbox) -> Result<Item> {
         created,
         own_answer,
         body_is_rich,
-        values: values(&event, time, organizer.as_deref()),
+        values,
         id: event.id,
         ical_uid: event.ical_uid,
         etag: event.etag,
@@ -180,6 +182,8 @@ pub(crate) fn write(values: &Values, current_body: Option<&str>) -> Result<Map<S
             }
             // An event's status follows from requests of their own; participants are written by `attendees`.
             (Field::Status, Value::Status(_)) | (Field::Participants, Value::People(_)) => {}
+            // Written by `extra`: categories need the current list.
+            (Field::Extra(_), _) => {}
             (field, _) => return Err(Error::Unwritable { field: field.clone(), why: "an event does not have it" }),
         }
     }

@@ -8,10 +8,10 @@ use sync::{Item, Kind};
 
 use crate::client::{Client, Mailbox};
 use crate::error::Error;
-use crate::events::{MARKER, PAGE, RECORD};
+use crate::events::{MARKER, PAGE, RECORD, expand_of};
 use crate::request::{Call, PREFER_EVENT, with_query};
 use crate::todo::{APPLICATION, EXPAND};
-use crate::{Result, map, task, wire};
+use crate::{Result, extra, map, task, wire};
 
 /// An item with the record that it names.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +25,7 @@ pub struct Named {
 impl Client {
     /// Single events and series of the calendar; occurrences are not among them.
     pub async fn named_events(&self, mailbox: &Mailbox) -> Result<Vec<Named>> {
-        let url = with_query(self.address(mailbox, &["events"])?, &[("$expand", &both()), ("$top", PAGE)]);
+        let url = with_query(self.address(mailbox, &["events"])?, &[("$expand", &both(mailbox)), ("$top", PAGE)]);
         let all: Vec<Json> = self.collect(mailbox, url, PREFER_EVENT).await?;
         let log = |error: &Error| tracing::warn!(%error, user = mailbox.user, "an event of a list is left out");
         Ok(all.into_iter().filter_map(|json| event(json, mailbox).inspect_err(log).ok()).collect())
@@ -41,7 +41,7 @@ impl Client {
 
     /// The record that an event names.
     pub async fn record_of_event(&self, mailbox: &Mailbox, id: &str) -> Result<Option<(Kind, String)>> {
-        let url = with_query(self.address(mailbox, &["events", id])?, &[("$expand", &both())]);
+        let url = with_query(self.address(mailbox, &["events", id])?, &[("$expand", &both(mailbox))]);
         let event: wire::Event = self.send(mailbox, Call::get(url).prefer(PREFER_EVENT)).await?.json()?;
         Ok(named(&event))
     }
@@ -54,8 +54,10 @@ impl Client {
     }
 }
 
-fn both() -> String {
-    format!("singleValueExtendedProperties($filter=id eq '{MARKER}' or id eq '{RECORD}')")
+fn both(mailbox: &Mailbox) -> String {
+    let mut ids = vec![MARKER.to_owned(), RECORD.to_owned()];
+    ids.extend(extra::properties(&mailbox.pairs));
+    expand_of(&ids)
 }
 
 fn unreadable(what: &str) -> impl FnOnce(serde_json::Error) -> Error {

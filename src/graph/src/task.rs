@@ -16,13 +16,14 @@ use sync::{Day, Field, Files, Importance, Item, Kind, Role, Series, Status, Valu
 use crate::client::Mailbox;
 use crate::error::Error;
 use crate::todo::APPLICATION;
-use crate::{Result, map, wire};
+use crate::{Result, extra, map, wire};
 
 /// An item of a task. `due` is the due moment of its record.
 pub(crate) fn item(task: wire::Task, list: &str, mailbox: &Mailbox, due: Option<DateTime<Utc>>) -> Result<Item> {
     let zone = mailbox.zone.unwrap_or(Tz::UTC);
     let (created, modified) = map::stamps(task.created_date_time.as_deref(), task.last_modified_date_time.as_deref())?;
-    let values = values(&task, zone, due)?;
+    let mut values = values(&task, zone, due)?;
+    values.extend(extra::of_task(&task, &mailbox.pairs));
     let marker = task.linked_resources.iter().flatten().find_map(|linked| {
         let ours = linked.application_name.as_deref() == Some(APPLICATION);
         linked.external_id.clone().filter(|id| ours && !id.is_empty())
@@ -147,7 +148,7 @@ pub(crate) fn write(
                 put("importance", importance_word(*importance).into());
             }
             // Written below: it depends on the due date. Files are written one by one.
-            (Field::Reminder, Value::Reminder(_)) | (Field::Attachments, Value::Files(_)) => {}
+            (Field::Reminder, Value::Reminder(_)) | (Field::Attachments, Value::Files(_)) | (Field::Extra(_), _) => {}
             (field, _) => return Err(Error::Unwritable { field: field.clone(), why: "a task does not have it" }),
         }
     }

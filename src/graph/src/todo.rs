@@ -16,7 +16,7 @@ use crate::client::{Client, Mailbox};
 use crate::error::Error;
 use crate::events::{Deletion, Patch};
 use crate::request::{Call, Failure, quoted, with_query};
-use crate::{Result, task, wire};
+use crate::{Result, extra, task, wire};
 
 /// `applicationName` of our linked resource.
 pub const APPLICATION: &str = "EspoCRM";
@@ -122,6 +122,7 @@ impl Client {
     /// Creates a task. To Do knows no transaction id: after [`crate::Disposition::Unsure`] ask [`Client::tasks_by_marker`].
     pub async fn create_task(&self, mailbox: &Mailbox, list: &str, values: &Values, new: NewTask<'_>) -> Result<Item> {
         let mut body = task::write(values, mailbox, new.due, None)?;
+        extra::write_task(values, &mailbox.pairs, &[], &mut body);
         // POST takes no null for what is not there.
         body.retain(|_, value| !value.is_null());
         body.entry("title").or_insert_with(|| sync::text::UNTITLED.into());
@@ -150,10 +151,20 @@ impl Client {
     ) -> Result<Item> {
         let counts_from = patch.changes.contains_key(&Field::Reminder) && !patch.changes.contains_key(&Field::Time);
         let due_on = if counts_from { self.due_date(mailbox, list, id).await? } else { None };
-        let body = task::write(patch.changes, mailbox, due, due_on)?;
+        let mut body = task::write(patch.changes, mailbox, due, due_on)?;
+        if extra::writes_categories(patch.changes, &mailbox.pairs) {
+            let current = self.categories(mailbox, list, id).await?;
+            extra::write_task(patch.changes, &mailbox.pairs, &current, &mut body);
+        }
         let url = self.task_address(mailbox, list, &[id])?;
         let call = Call::new(Method::PATCH, url).if_match(patch.etag).body(Json::Object(body));
         task::item(self.send(mailbox, call).await?.json()?, list, mailbox, due)
+    }
+
+    async fn categories(&self, mailbox: &Mailbox, list: &str, id: &str) -> Result<Vec<String>> {
+        let url = self.task_address(mailbox, list, &[id])?;
+        let task: wire::Task = self.send(mailbox, Call::get(url)).await?.json()?;
+        Ok(task.categories.unwrap_or_default())
     }
 
     async fn due_date(&self, mailbox: &Mailbox, list: &str, id: &str) -> Result<Option<NaiveDate>> {

@@ -53,6 +53,8 @@ pub(crate) struct Event {
     pub organizer: Option<Recipient>,
     pub categories: Option<Vec<String>>,
     pub sensitivity: Option<String>,
+    pub importance: Option<String>,
+    pub show_as: Option<String>,
     pub response_status: Option<Response>,
     #[serde(rename = "type")]
     pub kind: Option<String>,
@@ -150,6 +152,7 @@ pub(crate) struct Task {
     pub last_modified_date_time: Option<String>,
     pub title: Option<String>,
     pub body: Option<Body>,
+    pub categories: Option<Vec<String>>,
     pub importance: Option<String>,
     pub status: Option<String>,
     pub due_date_time: Option<Moment>,

@@ -250,6 +250,7 @@ fn all(view: &View<'_>, kind: crate::Kind, values: &Values, target: Side) -> Wri
     let wanted = |(field, value): &(&Field, &Value)| match field {
         Field::Reminder => view.rules.reminders,
         Field::Attachments => value.as_files().is_some_and(|files| !files.is_empty()),
+        Field::Extra(_) => view.rules.fields.narrow(kind, field, Direction::Both).allows_to(target),
         _ => true,
     };
     values.iter().filter(wanted).map(write).collect()
@@ -302,6 +303,7 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
             continue;
         }
         let direction = if outside { one_way(rules.direction) } else { rules.direction };
+        let direction = view.rules.fields.narrow(kind, field, direction);
         let terms = Terms { kind, direction, priority: rules.priority, newest, projection: &projection };
         let mut merged = merge_field(field, base.get(field), espo, outlook, &terms);
         restrain(view, record, item, field, &mut merged, outside);
@@ -434,7 +436,7 @@ pub(crate) fn barred(view: &View<'_>, record: &Record, item: &Item, field: &Fiel
         // isCancelled is read-only: cancelling is a deletion, decided before, and nothing uncancels.
         Field::Status if item.kind.is_event() => Some(Reason::Cancelled),
         Field::Time if record_time_is_wrong(record) => Some(Reason::EndsBeforeItStarts),
-        Field::Title | Field::Body | Field::Location | Field::Reminder if busy(view, item) => {
+        Field::Title | Field::Body | Field::Location | Field::Reminder | Field::Extra(_) if busy(view, item) => {
             Some(Reason::BusyBlock { field: field.clone() })
         }
         _ => None,

@@ -79,13 +79,21 @@ pub fn merge_field(field: &Field, base: Option<&Agreed>, espo: &Value, outlook: 
     if agree(terms.kind, field, espo, outlook, terms.projection) {
         return Merged { rebase: as_they_are(), ..Merged::default() };
     }
+    let met = base.is_none() && matches!(field, Field::Extra(_));
     let winner = match (espo_changed, outlook_changed) {
         (true, false) => Side::Espo,
         (false, true) => Side::Outlook,
+        // A pair that was configured later: whoever has nothing to say takes nothing away.
+        _ if met && crate::is_blank(outlook) => Side::Espo,
+        _ if met && crate::is_blank(espo) => Side::Outlook,
         _ => terms.winner(),
     };
     let target = winner.other();
     if !terms.direction.allows_to(target) {
+        if met {
+            // What differs now stays as it is, until the source changes.
+            return Merged { rebase: as_they_are(), ..Merged::default() };
+        }
         let reason = Reason::DirectionOff { field: Some(field.clone()), to: target };
         return Merged { notes: vec![reason], ..Merged::default() };
     }

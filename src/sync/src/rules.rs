@@ -134,6 +134,9 @@ macro_rules! rules {
             pub call: KindRules,
             /// Tasks.
             pub task: KindRules,
+            /// Directions of configured pairs: they are the operator's, and no rule.
+            #[serde(skip)]
+            pub fields: crate::Directions,
             $($(#[doc = $doc])+ pub $name: $type,)+
         }
 
@@ -156,7 +159,7 @@ macro_rules! rules {
         impl Default for Rules {
             fn default() -> Self {
                 let kind = KindRules { direction: Direction::Both, priority: Priority::Newest };
-                Self { meeting: kind, call: kind, task: kind, $($name: $default,)+ }
+                Self { meeting: kind, call: kind, task: kind, fields: crate::Directions::default(), $($name: $default,)+ }
             }
         }
 
@@ -168,6 +171,7 @@ macro_rules! rules {
                     meeting: KindPatch::over(self.meeting, below.meeting),
                     call: KindPatch::over(self.call, below.call),
                     task: KindPatch::over(self.task, below.task),
+                    fields: below.fields.clone(),
                     $($name: self.$name.clone().unwrap_or_else(|| below.$name.clone()),)+
                 }
             }

@@ -10,6 +10,7 @@ fn schema() -> KindSchema {
         switch: Some("cSyncWithOutlook".to_owned()),
         marker: Some("cOutlookMarker".to_owned()),
         many_owners: false,
+        ..KindSchema::default()
     }
 }
 

@@ -114,7 +114,7 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
         }
         match app.connections().microsoft() {
             Some(connection) => microsoft(&app, &connection, &mut report).await,
-            None => report.fail("microsoft", "not configured; set microsoft.tenant, client_id and client_secret"),
+            None => report.fail("microsoft", "not configured; set microsoft.tenant, client_id and client_secret (or client_certificate)"),
         }
         public_url(&app, &mut report).await;
         clocks(&app, &mut report).await;

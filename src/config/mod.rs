@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use graph::certificate::Certificate;
 use secrecy::SecretString;
 use url::Url;
 
@@ -44,9 +45,9 @@ pub struct Config {
     pub worker: Worker,
     /// `[log]`
     pub log: Log,
-}
     /// `[[pairs]]`
     pub pairs: Vec<::sync::Pair>,
+}
 
 /// `[server]`
 #[derive(Debug, Clone)]
@@ -124,6 +125,8 @@ pub struct Microsoft {
     pub client_id: Option<String>,
     /// Its secret.
     pub client_secret: Option<SecretString>,
+    /// A certificate that serves instead of the secret.
+    pub client_certificate: Option<Certificate>,
     /// Delegated unless said otherwise.
     pub mode: Option<Mode>,
     /// Where users sign in.
@@ -253,10 +256,10 @@ impl Config {
                 filter: values.or("log.filter", "info", parse::text)?,
                 format: values.or("log.format", "auto", parse::log_format)?,
             },
+            pairs: values.pairs(),
         })
     }
 
-            pairs: values.pairs(),
     fn espocrm(values: &mut Reader) -> Option<Espocrm> {
         Some(Espocrm {
             url: values.maybe("espocrm.url", parse::url),
@@ -275,6 +278,7 @@ impl Config {
             tenant: values.maybe("microsoft.tenant", parse::text),
             client_id: values.maybe("microsoft.client_id", parse::text),
             client_secret: values.maybe("microsoft.client_secret", parse::secret),
+            client_certificate: values.maybe("microsoft.client_certificate", parse::certificate),
             mode: values.maybe("microsoft.mode", parse::mode),
             authority: values.or("microsoft.authority", "https://login.microsoftonline.com", parse::url)?,
             graph_url: values.or("microsoft.graph_url", "https://graph.microsoft.com/v1.0", parse::url)?,

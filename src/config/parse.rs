@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
+use graph::certificate::Certificate;
 use secrecy::SecretString;
 use url::{Host, Url};
 
@@ -40,6 +41,18 @@ pub fn admin_token(text: &str) -> Parsed<SecretString> {
         return Err("expected at least 8 visible ASCII characters without spaces".to_owned());
     }
     secret(text)
+}
+
+/// A PEM file that holds a certificate and its private key, or its text.
+pub fn certificate(text: &str) -> Parsed<Certificate> {
+    let expected = |why: &dyn std::fmt::Display| {
+        format!("expected a PEM file that holds the certificate and its RSA private key ({why})")
+    };
+    let pem = match text.starts_with("-----BEGIN") {
+        true => text.as_bytes().to_vec(),
+        false => std::fs::read(text).map_err(|error| expected(&error))?,
+    };
+    Certificate::from_pem(&pem).map_err(|error| expected(&error))
 }
 
 /// A path.

@@ -23,6 +23,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::certificate::Certificate;
 use crate::client::{Config, Now};
 use crate::error::{Disposition, parse_retry_after};
 
@@ -155,6 +156,7 @@ pub struct Authority {
     admin_consent: Url,
     default_scope: String,
     has_redirect: bool,
+    certificate: Option<Certificate>,
 }
 
 impl fmt::Debug for Authority {
@@ -172,10 +174,13 @@ impl Authority {
                 .map_err(|error| AuthError::Configuration(format!("authority and tenant make no address: {error}")))
         };
         let mut oauth = oauth2::Client::new(ClientId::new(config.client_id.clone()))
-            .set_client_secret(ClientSecret::new(config.client_secret.expose_secret().to_owned()))
             .set_auth_type(AuthType::RequestBody)
             .set_auth_uri(AuthUrl::from_url(endpoint("oauth2/v2.0/authorize")?))
             .set_token_uri(TokenUrl::from_url(endpoint("oauth2/v2.0/token")?));
+        // With a certificate there is no secret.
+        if !config.client_secret.expose_secret().is_empty() {
+            oauth = oauth.set_client_secret(ClientSecret::new(config.client_secret.expose_secret().to_owned()));
+        }
         if let Some(redirect) = &config.redirect_url {
             oauth = oauth.set_redirect_uri(RedirectUrl::from_url(redirect.clone()));
         }
@@ -186,7 +191,24 @@ impl Authority {
             admin_consent: endpoint("adminconsent")?,
             default_scope: format!("{}/.default", config.graph_url.origin().ascii_serialization()),
             has_redirect: config.redirect_url.is_some(),
+            certificate: None,
         })
+    }
+
+    /// The same, which signs in with a certificate.
+    #[must_use]
+    pub fn with_certificate(self, certificate: Certificate) -> Self {
+        Self { certificate: Some(certificate), ..self }
+    }
+
+    /// What a request to the token endpoint carries to prove who asks, where no secret does.
+    fn proof(&self) -> Result<Vec<(&'static str, String)>, AuthError> {
+        const KIND: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        let Some(certificate) = &self.certificate else { return Ok(Vec::new()) };
+        let assertion = certificate.assertion(self.oauth.client_id(), self.oauth.token_uri(), (self.now)());
+        let assertion =
+            assertion.map_err(|error| AuthError::Configuration(format!("the client certificate cannot be used: {error}")))?;
+        Ok(vec![("client_assertion_type", KIND.to_owned()), ("client_assertion", assertion)])
     }
 
     /// Where a user signs in and consents. The caller keeps `state` and `verifier` (see [`verifier`]) until the answer comes.
@@ -228,25 +250,34 @@ impl Authority {
 
     /// Redeems the code that came back from [`Authority::authorize_url`]; it is good once and for ten minutes.
     pub async fn exchange_code(&self, code: &str, verifier: &str) -> Result<TokenSet, AuthError> {
-        let answer = self
+        let mut request = self
             .oauth
             .exchange_code(AuthorizationCode::new(code.to_owned()))
-            .set_pkce_verifier(PkceCodeVerifier::new(verifier.to_owned()))
-            .request_async(&self.transport())
-            .await;
-        token_set(answer)
+            .set_pkce_verifier(PkceCodeVerifier::new(verifier.to_owned()));
+        for (name, value) in self.proof()? {
+            request = request.add_extra_param(name, value);
+        }
+        token_set(request.request_async(&self.transport()).await)
     }
 
     /// A new access token, and mostly a new refresh token too.
     pub async fn refresh(&self, refresh: &SecretString) -> Result<TokenSet, AuthError> {
         let token = RefreshToken::new(refresh.expose_secret().to_owned());
-        token_set(self.oauth.exchange_refresh_token(&token).request_async(&self.transport()).await)
+        let mut request = self.oauth.exchange_refresh_token(&token);
+        for (name, value) in self.proof()? {
+            request = request.add_extra_param(name, value);
+        }
+        token_set(request.request_async(&self.transport()).await)
     }
 
     /// A token of the app itself (application mode).
     pub async fn client_credentials(&self) -> Result<TokenSet, AuthError> {
         let scope = Scope::new(self.default_scope.clone());
-        token_set(self.oauth.exchange_client_credentials().add_scope(scope).request_async(&self.transport()).await)
+        let mut request = self.oauth.exchange_client_credentials().add_scope(scope);
+        for (name, value) in self.proof()? {
+            request = request.add_extra_param(name, value);
+        }
+        token_set(request.request_async(&self.transport()).await)
     }
 
     fn transport(&self) -> Transport {

@@ -14,14 +14,15 @@
 
 mod attachment;
 pub mod auth;
+pub mod certificate;
 mod batch;
 mod body;
 mod client;
 mod delta;
 mod error;
 mod events;
-mod map;
 mod extra;
+mod map;
 mod marked;
 pub mod notification;
 mod request;

@@ -157,6 +157,7 @@ fn fixed(app: &App) -> Vec<&'static str> {
         ("microsoft.tenant", microsoft.tenant.is_some()),
         ("microsoft.client_id", microsoft.client_id.is_some()),
         ("microsoft.client_secret", microsoft.client_secret.is_some()),
+        ("microsoft.client_certificate", microsoft.client_certificate.is_some()),
         ("microsoft.mode", microsoft.mode.is_some()),
     ];
     all.into_iter().filter(|(_, is_fixed)| *is_fixed).map(|(name, _)| name).collect()

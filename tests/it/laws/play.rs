@@ -473,6 +473,11 @@ const fn api(side: Side) -> &'static str {
 async fn carry_out(app: &App, worker: &Worker, hinted: &mut Hinted, run: Run) {
     match run {
         Run::Work(units) => drop(dispatch::step(worker, usize::from(units)).await.unwrap()),
+        Run::WorkTwice(units) => {
+            let one = || dispatch::step(worker, usize::from(units));
+            let (first, second) = tokio::join!(one(), one());
+            assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
+        }
         Run::Poll => poll::once(app, hinted).await,
         Run::Sweep => {
             let (kinds, cause) = (Kind::ALL.to_vec(), Cause::Sweep);

@@ -45,6 +45,8 @@ pub enum Post {
 pub enum Run {
     /// The worker takes so many units.
     Work(u8),
+    /// Two tasks of the worker take so many units each, at the same time.
+    WorkTwice(u8),
     /// One poll.
     Poll,
     /// One sweep.
@@ -237,6 +239,7 @@ impl Author<'_> {
         match self.dice.below(8) {
             0 => Run::Poll,
             1 => Run::Sweep,
+            2 => Run::WorkTwice(2),
             n => Run::Work(u8::try_from(n).unwrap()),
         }
     }

@@ -197,6 +197,12 @@ async fn espocrm(app: &App, connection: &EspoConnection, report: &mut Report) {
                 .filter(|kind| schema.of(*kind).is_ok_and(|one| one.switch.is_none() || one.marker.is_none()))
                 .map(Kind::entity)
                 .collect();
+            let unusable: Vec<&str> = schema.kinds.values().flat_map(|one| &one.unusable).map(String::as_str).collect();
+            match (app.config().pairs.len(), unusable.is_empty()) {
+                (0, _) => {}
+                (count, true) => report.ok("pairs", format!("{count} configured, all of them usable")),
+                (_, false) => report.warn("pairs", format!("{} Make the attribute, or mend [[pairs]]", unusable.join(" "))),
+            }
             match without.is_empty() {
                 true => report.ok("fields", "the switch and the marker field are there"),
                 false => report.warn(

@@ -10,8 +10,25 @@ const DIRECTIONS: &[&str] = &["both", "espo_to_outlook", "outlook_to_espo"];
 const PARTS: &[&str] = &["category:", "property:", "location", "importance", "sensitivity", "showAs"];
 /// Attributes that are synchronised anyway, or are none of ours to write.
 const TAKEN: &[&str] = &[
-    "id", "name", "description", "status", "priority", "dateStart", "dateEnd", "dateStartDate", "dateEndDate", "duration",
-    "reminders", "assignedUserId", "assignedUsersIds", "usersIds", "contactsIds", "leadsIds", "createdAt", "modifiedAt", "deleted",
+    "id",
+    "name",
+    "description",
+    "status",
+    "priority",
+    "dateStart",
+    "dateEnd",
+    "dateStartDate",
+    "dateEndDate",
+    "duration",
+    "reminders",
+    "assignedUserId",
+    "assignedUsersIds",
+    "usersIds",
+    "contactsIds",
+    "leadsIds",
+    "createdAt",
+    "modifiedAt",
+    "deleted",
 ];
 
 /// The pairs of a list.
@@ -44,11 +61,13 @@ fn clash(one: &Pair, other: &Pair) -> Option<String> {
         return Some(format!("the pair {} of {} has {} or {} already", other.name, one.kind, one.espo, one.outlook));
     }
     let differs = one.name == other.name && one.outlook != other.outlook;
-    differs.then(|| format!("the pair {} of {} is {} there; choose another name", other.name, other.kind, other.outlook))
+    differs
+        .then(|| format!("the pair {} of {} is {} there; choose another name", other.name, other.kind, other.outlook))
 }
 
 fn pair(entry: &Map<String, Value>) -> Result<Pair, Vec<String>> {
-    let mut wrong: Vec<String> = entry.keys().filter(|key| !KEYS.contains(&key.as_str())).map(|key| unknown("key", key, KEYS)).collect();
+    let mut wrong: Vec<String> =
+        entry.keys().filter(|key| !KEYS.contains(&key.as_str())).map(|key| unknown("key", key, KEYS)).collect();
     let mut text = |key: &str, required: bool| match entry.get(key) {
         Some(Value::String(text)) if !text.trim().is_empty() => Some(text.trim().to_owned()),
         Some(_) => {
@@ -164,7 +183,13 @@ mod tests {
             {"kind": "metting", "espo": "cA", "outlook": "location"},
             {"kind": "meeting", "espo": "cA", "outlook": "location", "direction": "espo_to_outlok"},
         ]));
-        for part in ["pairs[0]: unknown key outlok; did you mean outlook?", "outlook is missing", "pairs[1]: unknown outlook part locaton; did you mean location?", "`metting`", "did you mean espo_to_outlook?"] {
+        for part in [
+            "pairs[0]: unknown key outlok; did you mean outlook?",
+            "outlook is missing",
+            "pairs[1]: unknown outlook part locaton; did you mean location?",
+            "`metting`",
+            "did you mean espo_to_outlook?",
+        ] {
             assert!(all.contains(part), "{part}: {all}");
         }
     }

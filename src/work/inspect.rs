@@ -222,6 +222,7 @@ impl Found {
         reasons.extend(lost.as_ref().map(ToString::to_string));
         reasons.extend(self.about_copies());
         reasons.extend(plan.iter().flat_map(|plan| plan.notes.iter().map(ToString::to_string)));
+        reasons.extend(self.unusable_pairs());
         reasons.extend(self.frozen());
         reasons
             .extend(holds.iter().map(|hold| format!("A hold waits for an administrator: {}", words(hold, "reason"))));
@@ -348,6 +349,12 @@ impl Found {
             _ => format!("The user {} has a copy of the event: its answer counts, its content does not.", replica.user),
         }));
         sentences
+    }
+
+    /// Configured pairs that this kind cannot have.
+    fn unusable_pairs(&self) -> Vec<String> {
+        let schema = self.context.as_ref().and_then(|context| context.schema.of(self.kind).ok());
+        schema.map(|schema| schema.unusable.clone()).unwrap_or_default()
     }
 
     fn frozen(&self) -> Vec<String> {

@@ -70,7 +70,9 @@ impl Extra {
             (Value::Text(text), Form::Option(options)) => {
                 options.iter().find(|option| same_word(option, text)).map(|option| option.as_str().into())
             }
-            (Value::Text(text), Form::Number) => serde_json::from_str::<serde_json::Number>(text.trim()).ok().map(Json::Number),
+            (Value::Text(text), Form::Number) => {
+                serde_json::from_str::<serde_json::Number>(text.trim()).ok().map(Json::Number)
+            }
             _ => None,
         }
     }
@@ -101,7 +103,16 @@ fn form(pair: &Pair, field: Option<&Json>) -> Result<Form, String> {
     };
     let kind = field.get("type").and_then(Json::as_str).unwrap_or("varchar");
     let max = field.get("maxLength").and_then(Json::as_u64).and_then(|max| usize::try_from(max).ok());
-    let options = || field.get("options").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str).map(str::to_owned).collect();
+    let options = || {
+        field
+            .get("options")
+            .and_then(Json::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_str)
+            .map(str::to_owned)
+            .collect()
+    };
     let form = match kind {
         "bool" => Form::Flag,
         "int" | "float" | "currency" => Form::Number,

@@ -81,7 +81,8 @@ pub(crate) fn writes_categories(values: &Values, pairs: &[Pair]) -> bool {
 fn categories(values: &Values, pairs: &[Pair], current: &[String]) -> Vec<String> {
     let mut list = current.to_vec();
     for (field, value) in values {
-        if let (Some(Pair { outlook: Part::Category(name), .. }), Value::Flag(wanted)) = (pair_of(pairs, field), value) {
+        if let (Some(Pair { outlook: Part::Category(name), .. }), Value::Flag(wanted)) = (pair_of(pairs, field), value)
+        {
             let is_there = list.iter().any(|category| is(category, name));
             match (is_there, wanted) {
                 (false, true) => list.push(name.clone()),

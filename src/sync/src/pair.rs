@@ -69,7 +69,8 @@ impl Part {
 /// True for two spellings of one word.
 #[must_use]
 pub fn same_word(a: &str, b: &str) -> bool {
-    let plain = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
+    let plain =
+        |text: &str| text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
     plain(a) == plain(b)
 }
 
@@ -89,7 +90,10 @@ impl fmt::Display for Part {
 /// The narrower of two directions.
 #[must_use]
 pub(crate) const fn narrower(one: Direction, other: Direction) -> Direction {
-    match (one.allows_to(Side::Outlook) && other.allows_to(Side::Outlook), one.allows_to(Side::Espo) && other.allows_to(Side::Espo)) {
+    match (
+        one.allows_to(Side::Outlook) && other.allows_to(Side::Outlook),
+        one.allows_to(Side::Espo) && other.allows_to(Side::Espo),
+    ) {
         (true, true) => Direction::Both,
         (true, false) => Direction::EspoToOutlook,
         (false, true) => Direction::OutlookToEspo,

@@ -43,7 +43,12 @@ pub fn of(values: &Values) -> Files {
 ///
 /// # Errors
 /// When they cannot be listed or read.
-pub async fn of_record(context: &Context, link: Option<&Link>, fetched: &mut Fetched, depth: Depth) -> Result<(), WorkError> {
+pub async fn of_record(
+    context: &Context,
+    link: Option<&Link>,
+    fetched: &mut Fetched,
+    depth: Depth,
+) -> Result<(), WorkError> {
     if takes_part(context, fetched.record.kind) {
         let known = link.and_then(|link| link.files.get(&Side::Espo)).cloned().unwrap_or_default();
         let files = record_files(context, &known, fetched, depth).await?;
@@ -64,7 +69,11 @@ async fn record_files(
         }
         _ => {
             let all = context.espo.client.attachments(&fetched.record.id).await?;
-            let listed = |file: espocrm::Attachment| Listed { id: file.id, name: file.name.unwrap_or_default(), size: file.size.unwrap_or(0) };
+            let listed = |file: espocrm::Attachment| Listed {
+                id: file.id,
+                name: file.name.unwrap_or_default(),
+                size: file.size.unwrap_or(0),
+            };
             all.into_iter().map(listed).collect()
         }
     };
@@ -189,7 +198,8 @@ impl Source<'_> {
     async fn open(&self, id: &str) -> Result<Option<Stream<'_>>, WorkError> {
         match self {
             Self::Record(context) => Ok(context.espo.client.download(id).await?.map(Stream::Record)),
-            Self::Item(context, place) => match context.graph.download(place.mailbox, place.list, place.task, id).await {
+            Self::Item(context, place) => match context.graph.download(place.mailbox, place.list, place.task, id).await
+            {
                 Ok(content) => Ok(Some(Stream::Item(content))),
                 Err(graph::Error::Gone | graph::Error::NotFound { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
@@ -222,7 +232,13 @@ impl Stream<'_> {
 ///
 /// # Errors
 /// When it cannot be known what became of it.
-pub async fn to_item(context: &Context, link: &Link, ends: &Ends<'_>, written: Item, wanted: &Files) -> Result<Item, WorkError> {
+pub async fn to_item(
+    context: &Context,
+    link: &Link,
+    ends: &Ends<'_>,
+    written: Item,
+    wanted: &Files,
+) -> Result<Item, WorkError> {
     let mailbox = context.mailbox()?;
     let source = ends.record.map(|fetched| of(&fetched.record.values)).unwrap_or_default();
     let current = ends.item.map(|item| of(&item.values)).unwrap_or_default();
@@ -320,7 +336,12 @@ pub struct Named {
 ///
 /// # Errors
 /// When it cannot be known what became of it.
-pub async fn for_record(context: &Context, fetched: &Fetched, item: Option<&Item>, wanted: &Files) -> Result<Named, WorkError> {
+pub async fn for_record(
+    context: &Context,
+    fetched: &Fetched,
+    item: Option<&Item>,
+    wanted: &Files,
+) -> Result<Named, WorkError> {
     let current = of(&fetched.record.values);
     let mut known = current.known();
     let removed: BTreeSet<&String> = current.without(wanted).flat_map(|file| &file.ids).collect();

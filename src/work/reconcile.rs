@@ -417,7 +417,7 @@ impl Task<'_> {
             let item = if let Seen::Present(item) = item { Some(item) } else { None };
             match self.try_out(&context, link.clone(), fetched, item, plan, now).await? {
                 Round::Done(report) => return Ok(report),
-                Round::Again(next) => link = next,
+                Round::Again(next) => link = *next,
             }
         }
         Err(WorkError::Restless)
@@ -561,7 +561,7 @@ impl Task<'_> {
             Round::Done(report) => Ok(report),
             Round::Again(link) => {
                 tracing::debug!(link.id = id, "an end changed while the other was created");
-                Box::pin(self.locked(link, None)).await
+                Box::pin(self.locked(*link, None)).await
             }
         }
     }
@@ -634,7 +634,7 @@ impl Task<'_> {
         if let Some(Outcome::Refused(refusal)) = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Refused(_))) {
             return Err(WorkError::Refused(refusal.sentence.clone()));
         }
-        Ok(if stale { Round::Again(next) } else { Round::Done(report) })
+        Ok(if stale { Round::Again(Box::new(next)) } else { Round::Done(report) })
     }
 
     /// Link, history and the end of the message, in one transaction.
@@ -697,7 +697,7 @@ impl Task<'_> {
 
 enum Round {
     Done(Report),
-    Again(Link),
+    Again(Box<Link>),
 }
 
 /// What was seen of an item has not been dealt with: a hint at that version is no echo when it is tried again.

@@ -71,7 +71,8 @@ fn both_have(world: &World, (record, task): (&str, &str), files: &[(&str, &[u8])
 }
 
 fn reads(world: &World, mark: (usize, usize), part: &str) -> usize {
-    let rows = world.espo.wire().log().into_iter().skip(mark.0).chain(world.graph.wire().log().into_iter().skip(mark.1));
+    let rows =
+        world.espo.wire().log().into_iter().skip(mark.0).chain(world.graph.wire().log().into_iter().skip(mark.1));
     rows.filter(|row| row.method == "GET" && row.path.contains(part)).count()
 }
 

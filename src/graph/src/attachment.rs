@@ -61,7 +61,8 @@ impl Download {
         let Some(chunk) = self.answer.chunk().await.map_err(|source| unreachable(false, source))? else {
             return Ok(None);
         };
-        self.left = self.left.checked_sub(chunk.len() as u64).ok_or_else(|| Error::unreadable("it is larger than 25 MB"))?;
+        self.left =
+            self.left.checked_sub(chunk.len() as u64).ok_or_else(|| Error::unreadable("it is larger than 25 MB"))?;
         Ok(Some(chunk.to_vec()))
     }
 }
@@ -100,7 +101,14 @@ impl Client {
     }
 
     /// Adds an attachment of less than [`IN_ONE_PIECE`] bytes.
-    pub async fn add_attachment(&self, mailbox: &Mailbox, list: &str, task: &str, new: NewFile<'_>, content: &[u8]) -> Result<()> {
+    pub async fn add_attachment(
+        &self,
+        mailbox: &Mailbox,
+        list: &str,
+        task: &str,
+        new: NewFile<'_>,
+        content: &[u8],
+    ) -> Result<()> {
         let body = json!({
             "@odata.type": "#microsoft.graph.taskFileAttachment",
             "name": new.name,
@@ -122,7 +130,8 @@ impl Client {
             return Err(Error::Unwritable { field: sync::Field::Attachments, why: "it is larger than 25 MB" });
         }
         let url = self.task_address(mailbox, list, &[task, "attachments", "createUploadSession"])?;
-        let info = json!({"attachmentType": "file", "name": new.name, "size": new.size, "contentType": new.content_type});
+        let info =
+            json!({"attachmentType": "file", "name": new.name, "size": new.size, "contentType": new.content_type});
         let call = Call::new(Method::POST, url).body(json!({ "attachmentInfo": info }));
         let session: Session = self.send(mailbox, call).await?.json()?;
         let mut target = self.link(&session.upload_url)?;
@@ -136,7 +145,10 @@ impl Client {
     pub async fn upload_piece(&self, mailbox: &Mailbox, upload: &mut Upload, piece: &[u8]) -> Result<()> {
         let end = upload.sent + piece.len() as u64;
         if piece.is_empty() || piece.len() > PIECE || end > upload.size {
-            return Err(Error::Unwritable { field: sync::Field::Attachments, why: "its size is not the one that was told" });
+            return Err(Error::Unwritable {
+                field: sync::Field::Attachments,
+                why: "its size is not the one that was told",
+            });
         }
         let range = format!("bytes {}-{}/{}", upload.sent, end - 1, upload.size);
         self.send(mailbox, Call::new(Method::PUT, upload.target.clone()).bytes(&range, piece)).await?;

@@ -51,8 +51,26 @@ impl Queue {
         source: Cause,
         excerpt: Option<String>,
     ) -> Result<(), QueueError> {
+        self.publish_in(changes.into_iter().map(|change| (None, change)).collect(), source, excerpt).await
+    }
+
+    /// The same for changes of which it is known in whose turn they are to be taken: the id of the user whose mailbox they
+    /// concern. A hint at a record does not say, and many of one user's would keep the others' waiting.
+    ///
+    /// # Errors
+    ///
+    /// When nothing was taken over: the sender has to try again.
+    pub async fn publish_in(
+        &self,
+        changes: Vec<(Option<String>, Change)>,
+        source: Cause,
+        excerpt: Option<String>,
+    ) -> Result<(), QueueError> {
         let count = changes.len() as u64;
-        let message = |change| NewMessage { excerpt: excerpt.clone(), ..NewMessage::new(change, source.as_str()) };
+        let message = |(lane, change): (Option<String>, Change)| {
+            let message = NewMessage::new(change, source.as_str());
+            NewMessage { excerpt: excerpt.clone(), lane: lane.unwrap_or(message.lane), ..message }
+        };
         let messages = changes.into_iter().map(message).collect();
         match self {
             Self::Embedded(writer) => writer.enqueue(messages).await?,

@@ -105,12 +105,27 @@ pub async fn publish(
     cause: Cause,
     job: Option<&str>,
 ) -> Result<(), WorkError> {
+    publish_of(app, None, targets, cause, job).await
+}
+
+/// The same for what a user owns, in whose turn it is taken.
+///
+/// # Errors
+/// When the queue does not take them.
+pub async fn publish_of(
+    app: &App,
+    owner: Option<&str>,
+    targets: impl IntoIterator<Item = Target>,
+    cause: Cause,
+    job: Option<&str>,
+) -> Result<(), WorkError> {
     let received = app.clock().now();
     let change = |target| Change { id: app.ids().next(), target, cause, received, version: None, job: job.map(str::to_owned) };
-    let mut changes: Vec<Change> = targets.into_iter().map(change).collect();
+    let lane = || owner.map(str::to_owned);
+    let mut changes: Vec<(Option<String>, Change)> = targets.into_iter().map(|target| (lane(), change(target))).collect();
     while !changes.is_empty() {
         let rest = changes.split_off(changes.len().min(PORTION));
-        app.queue().publish(changes, cause, None).await.map_err(|error| {
+        app.queue().publish_in(changes, cause, None).await.map_err(|error| {
             tracing::warn!(error = sentence(&error), "the queue does not take the hints of the scheduler");
             WorkError::Queue
         })?;

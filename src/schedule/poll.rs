@@ -12,7 +12,7 @@ use store::bindings::{self, BindingState};
 use store::{cursors, links};
 use sync::{Cause, Direction, Kind, Side, Target};
 
-use super::{mailbox, publish, subscriptions, todo};
+use super::{mailbox, publish_of, subscriptions, todo};
 use crate::app::App;
 use crate::work::context::rules_of;
 use crate::work::error::WorkError;
@@ -120,7 +120,7 @@ async fn look(app: &App, kind: Kind, brief: Brief, hinted: &mut Hinted) -> Resul
     };
     if wanted {
         hinted.0.insert(key, brief.modified);
-        publish(app, [Target::Record { kind, id: brief.id }], Cause::Poll, None).await?;
+        publish_of(app, brief.owner.as_deref(), [Target::Record { kind, id: brief.id }], Cause::Poll, None).await?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use store::bindings::{self, Binding, BindingState};
 use store::links;
 use sync::{Cause, Direction, Kind, Side, Target};
 
-use super::{mailbox, publish, todo};
+use super::{mailbox, publish_of, todo};
 use crate::app::App;
 use crate::work::context::rules_of;
 use crate::work::error::WorkError;
@@ -180,23 +180,23 @@ async fn records(app: &App, scope: &Scope, binding: &Binding, kind: Kind) -> Res
                 targets.push(Target::Record { kind, id: record.id });
             }
         }
-        found.hinted += hint(app, scope, targets).await?;
+        found.hinted += hint(app, scope, binding, targets).await?;
         after = page.last;
         if !page.more {
             break;
         }
     }
     let lost = unlisted(app, &binding.user_id, kind, from, &listed).await?;
-    found.hinted += hint(app, scope, lost).await?;
+    found.hinted += hint(app, scope, binding, lost).await?;
     Ok(found)
 }
 
-async fn hint(app: &App, scope: &Scope, targets: Vec<Target>) -> Result<u64, WorkError> {
+async fn hint(app: &App, scope: &Scope, binding: &Binding, targets: Vec<Target>) -> Result<u64, WorkError> {
     let count = targets.len() as u64;
     if let Some(job) = &scope.job {
         store::jobs::add_total(app.store().write(), job, count, false).await?;
     }
-    publish(app, targets, scope.cause, scope.job.as_deref()).await?;
+    publish_of(app, Some(&binding.user_id), targets, scope.cause, scope.job.as_deref()).await?;
     Ok(count)
 }
 

@@ -77,7 +77,16 @@ pub(super) async fn receive(
         version: None,
         job: None,
     };
-    let changes = found.ids.into_iter().map(change).collect();
+    let mut changes = Vec::with_capacity(found.ids.len());
+    for id in found.ids {
+        let told = found.owners.get(&id).cloned();
+        let owner = match told {
+            Some(owner) => Some(owner),
+            // An update tells what has changed only.
+            None => store::links::by_record(app.store().read(), kind, &id).await.ok().flatten().map(|link| link.owner),
+        };
+        changes.push((owner, change(id)));
+    }
     take_over(&app, changes, Cause::Webhook, &body).await?;
     Ok(HttpResponse::Ok().finish())
 }

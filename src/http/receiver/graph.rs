@@ -46,7 +46,7 @@ pub(super) async fn receive(request: HttpRequest, payload: Payload, app: Data<Ap
             dropped("client_state", 1);
             continue;
         }
-        changes.push(change(&app, &notice, subscription));
+        changes.push((None, change(&app, &notice, subscription)));
         if let What::Lifecycle(event) = &notice.what {
             tracing::info!(subscription = notice.subscription, ?event, "a lifecycle notification");
             needs.push((notice.subscription.clone(), event.clone()));

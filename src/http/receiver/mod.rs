@@ -38,9 +38,9 @@ async fn read(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
 
 /// Hands hints to the queue. Senders give up after some seconds (Microsoft after 3, EspoCRM after 10): what takes longer is
 /// told to come again, and does no harm when it was taken over after all.
-async fn take_over(app: &App, changes: Vec<Change>, cause: Cause, body: &[u8]) -> Result<(), Problem> {
+async fn take_over(app: &App, changes: Vec<(Option<String>, Change)>, cause: Cause, body: &[u8]) -> Result<(), Problem> {
     const PATIENCE: Duration = Duration::from_secs(3);
-    match tokio::time::timeout(PATIENCE, app.queue().publish(changes, cause, Some(excerpt(body)))).await {
+    match tokio::time::timeout(PATIENCE, app.queue().publish_in(changes, cause, Some(excerpt(body)))).await {
         Ok(published) => Ok(published?),
         Err(_) => Err(Problem::unavailable("the queue does not take anything at the moment; try again")),
     }

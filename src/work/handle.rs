@@ -73,7 +73,7 @@ async fn record(app: &App, unit: &Unit, outcome: Result<Report, WorkError>) -> R
     match outcome {
         Ok(Report::Later(until)) => {
             messages::park(write, unit, until, WAITS, unit.attempts()).await?;
-            return Ok(());
+            Ok(())
         }
         Ok(report) => {
             if let Report::Series(ids) = &report {

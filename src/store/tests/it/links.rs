@@ -10,26 +10,14 @@ use sync::{Agreed, Cause, Day, Field, Kind, Link, LinkState, Replica, ReplicaRol
 use crate::world::{World, at};
 
 fn link(id: &str, owner: &str) -> Link {
+    let intent = Link::intent(id.to_owned(), Kind::Meeting, owner.to_owned(), Side::Espo, format!("print-{id}"), at(0));
     Link {
-        id: id.to_owned(),
-        kind: Kind::Meeting,
         state: LinkState::Live,
-        owner: owner.to_owned(),
         record_id: Some(format!("record-{id}")),
         replicas: vec![replica(owner, &format!("item-{id}"), ReplicaRole::Master)],
         ical_uid: Some(format!("uid-{id}")),
-        occurrence: None,
-        outside: false,
-        answers: [].into(),
-        files: [].into(),
-        base: [].into(),
-        fingerprint: format!("print-{id}"),
-        record_modified: None,
         record_read: Some(at(1)),
-        item_read: None,
-        reconciled: None,
-        swings: Vec::new(),
-        frozen: [].into(),
+        ..intent
     }
 }
 

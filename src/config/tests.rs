@@ -153,3 +153,14 @@ fn every_key_is_read_by_something() {
         assert!(sentence.contains(key), "{key}: {sentence}");
     }
 }
+
+#[test]
+fn pairs_come_from_the_file_or_as_json_from_a_variable() {
+    let file = file("[[pairs]]\nkind = \"meeting\"\nespo = \"cCode\"\noutlook = \"property:Code\"\n");
+    assert_eq!(load(Some(file.path()), []).unwrap().pairs[0].espo, "cCode");
+    let json = r#"[{"kind": "call", "espo": "cVip", "outlook": "category:VIP"}]"#;
+    let config = load(Some(file.path()), variables(&[("ESPO_OUTLOOK_PAIRS", json)])).unwrap();
+    assert_eq!((config.pairs.len(), config.pairs[0].espo.as_str()), (1, "cVip"));
+    let sentence = wrong(load(None, variables(&[("ESPO_OUTLOOK_PAIRS", r#"[{"kin": "call"}]"#)])));
+    assert!(sentence.contains("did you mean kind?") && sentence.contains("ESPO_OUTLOOK_PAIRS"), "{sentence}");
+}

@@ -211,8 +211,11 @@ impl Found {
     async fn tell(&self, app: &App) -> Result<Json, WorkError> {
         let plan = self.plan(app).await?;
         let lost = self.lost(app).await?;
-        let takes_part =
-            plan.as_ref().is_some_and(|plan| !matches!(plan.verdict, Verdict::LeaveAlone(_) | Verdict::Bury(_)));
+        let takes_part = plan.as_ref().is_none_or(|plan| match &plan.verdict {
+            // A pair stays one while a side is away.
+            Verdict::LeaveAlone(Reason::CannotSee { .. }) => true,
+            verdict => !matches!(verdict, Verdict::LeaveAlone(_) | Verdict::Bury(_)),
+        });
         let is_linked = self.link.as_ref().is_some_and(|link| !link.is_buried());
         let enabled = self.enabled(app).await?;
         let holds = self.holds(app).await?;
@@ -256,6 +259,10 @@ impl Found {
     fn summary(&self, plan: Option<&Plan>, lost: Option<&Reason>) -> String {
         let linked = self.link.as_ref().is_some_and(|link| !link.is_buried());
         match plan.map(|plan| &plan.verdict) {
+            None if linked => format!(
+                "Synchronised as far as is known; how both ends are cannot be told now: {}",
+                self.troubles.first().map_or("nothing could be read.", String::as_str)
+            ),
             None => format!(
                 "It cannot be told now: {}",
                 self.troubles.first().map_or("nothing could be read.", String::as_str)

@@ -139,6 +139,9 @@ impl Task<'_> {
         let Some(Action::CreateItem { .. }) = plan.steps.first().map(|step| &step.action) else {
             return Ok(Report::Idle(left_alone(&plan)));
         };
+        if let Some(link) = self.lost_record(context, &fetched).await? {
+            return self.linked(&link, None).await;
+        }
         let now = context.now();
         let lost = self.lost(fetched.record.marker.as_ref()).await?;
         let id = lost.clone().unwrap_or_else(|| self.app.ids().next());

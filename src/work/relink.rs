@@ -17,8 +17,8 @@ use serde::Serialize;
 use store::bindings::{self, BindingState};
 use store::{history, links};
 use sync::{
-    Agreed, Base, Direction, Field, Item, Kind, Link, LinkState, PrivateEvents, Projection, Reason, Seen, Series, Side,
-    Value, agree,
+    Agreed, Base, Cause, Direction, Field, Item, Kind, Link, LinkState, PrivateEvents, Projection, Reason, Seen,
+    Series, Side, Value, agree,
 };
 
 use super::context::Context;
@@ -33,6 +33,8 @@ use crate::app::App;
 const PAGE: u32 = 200;
 /// So many ends without their other end are told by name.
 const TOLD: usize = 100;
+/// A record that is younger was made under our eyes.
+const JUST_MADE: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
 
 /// What a relinking found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -438,6 +440,37 @@ impl Task<'_> {
             record.id = fetched.record.id,
             item.id = item.id,
             "a link was rebuilt from its marker"
+        );
+        links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
+        Ok(Some(link.id))
+    }
+
+    /// Rebuilds the link of a record that an item of the owner's mailbox names, where this database has lost it. Records that
+    /// were just made cannot have been lost, and before a first synchronisation all links are rebuilt.
+    pub(super) async fn lost_record(&self, context: &Context, fetched: &Fetched) -> Result<Option<String>, WorkError> {
+        let record = &fetched.record;
+        if self.cause == Cause::FirstSync || context.now() - record.created < JUST_MADE {
+            return Ok(None);
+        }
+        let mailbox = context.mailbox()?;
+        let name = (record.kind, record.id.clone());
+        let items = if record.kind.is_event() {
+            context.graph.events_of_record(&mailbox, &format!("{}:{}", record.kind, record.id)).await?
+        } else {
+            let all = context.graph.named_tasks(&mailbox, &items::list(context, &mailbox).await?).await?;
+            all.into_iter().filter(|one| one.record.as_ref() == Some(&name)).map(|one| one.item).collect()
+        };
+        let Some(item) = items.into_iter().min_by_key(|item| item.created) else { return Ok(None) };
+        let Some(marker) = item.marker.clone() else { return Ok(None) };
+        let known = links::by_item(self.app.store().read(), &item.user, &item.id).await?.is_some();
+        if known || !is_lost(self.app, &marker).await? {
+            return Ok(None);
+        }
+        let link = rebuilt(context, &marker, fetched, &seen_by_owner(context, item));
+        tracing::info!(
+            link.id = link.id,
+            record.id = record.id,
+            "a link was rebuilt from the item that names the record"
         );
         links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
         Ok(Some(link.id))

@@ -210,6 +210,13 @@ impl Client {
         self.events_where(mailbox, &filter).await
     }
 
+    /// Events that name a record, as in `meeting:6b03`: those that were made for it, and their copies.
+    pub async fn events_of_record(&self, mailbox: &Mailbox, record: &str) -> Result<Vec<Item>> {
+        let value = quoted(record);
+        let filter = format!("singleValueExtendedProperties/Any(ep: ep/id eq '{RECORD}' and ep/value eq {value})");
+        self.events_where(mailbox, &filter).await
+    }
+
     /// The copy of an event in this mailbox. Occurrences are not found by their own uid, only masters and single events are.
     pub async fn events_by_ical(&self, mailbox: &Mailbox, uid: &str) -> Result<Vec<Item>> {
         self.events_where(mailbox, &format!("iCalUId eq {}", quoted(uid))).await

@@ -128,3 +128,53 @@ impl Directions {
         self.0.get(&(kind, name.clone())).map_or(direction, |own| narrower(direction, *own))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::merge::Terms;
+    use crate::{Agreed, Priority, Projection, merge_field};
+
+    fn merged(base: Option<&Agreed>, espo: &str, outlook: &str, direction: Direction) -> crate::Merged {
+        let projection = Projection::default();
+        let terms = Terms {
+            kind: Kind::Meeting,
+            direction,
+            priority: Priority::Newest,
+            newest: Side::Outlook,
+            projection: &projection,
+        };
+        let text = |text: &str| Value::Text(text.to_owned());
+        merge_field(&Field::Extra("code".to_owned()), base, &text(espo), &text(outlook), &terms)
+    }
+
+    #[test]
+    fn where_a_pair_meets_first_the_empty_side_is_filled() {
+        let text = |text: &str| Some(Value::Text(text.to_owned()));
+        assert_eq!(merged(None, "AB", "", Direction::Both).to_outlook, text("AB"));
+        assert_eq!(merged(None, "", "AB", Direction::Both).to_espo, text("AB"));
+        assert_eq!(merged(None, "AB", "CD", Direction::Both).to_espo, text("CD"), "both say something: priority");
+    }
+
+    #[test]
+    fn one_way_the_targets_own_value_stays_until_the_source_changes() {
+        let first = merged(None, "", "own", Direction::EspoToOutlook);
+        assert_eq!((&first.to_espo, &first.to_outlook), (&None, &None));
+        let base = first.rebase.unwrap();
+        let later = merged(Some(&base), "AB", "own", Direction::EspoToOutlook);
+        assert_eq!(later.to_outlook, Some(Value::Text("AB".to_owned())));
+    }
+
+    #[test]
+    fn the_narrower_direction_holds() {
+        use Direction::{Both, Disabled, EspoToOutlook, OutlookToEspo};
+        for (one, other, expected) in [
+            (Both, EspoToOutlook, EspoToOutlook),
+            (OutlookToEspo, Both, OutlookToEspo),
+            (EspoToOutlook, OutlookToEspo, Disabled),
+            (Both, Both, Both),
+        ] {
+            assert_eq!((narrower(one, other), narrower(other, one)), (expected, expected));
+        }
+    }
+}

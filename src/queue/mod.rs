@@ -15,6 +15,18 @@ pub enum Queue {
     Embedded(Writer),
 }
 
+/// A change on its way into the queue.
+#[derive(Debug, Clone)]
+pub struct Hint {
+    /// Where to look.
+    pub change: Change,
+    /// In whose turn: the id of the user whose mailbox is concerned. A hint at a record does not say, and many of one user's
+    /// would keep the others' waiting.
+    pub lane: Option<String>,
+    /// What was received, for people to read.
+    pub excerpt: Option<String>,
+}
+
 /// Why the queue did not take changes.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
@@ -51,27 +63,22 @@ impl Queue {
         source: Cause,
         excerpt: Option<String>,
     ) -> Result<(), QueueError> {
-        self.publish_in(changes.into_iter().map(|change| (None, change)).collect(), source, excerpt).await
+        let hint = |change| Hint { change, lane: None, excerpt: excerpt.clone() };
+        self.take(changes.into_iter().map(hint).collect(), source).await
     }
 
-    /// The same for changes of which it is known in whose turn they are to be taken: the id of the user whose mailbox they
-    /// concern. A hint at a record does not say, and many of one user's would keep the others' waiting.
+    /// The same for changes of which more is known.
     ///
     /// # Errors
     ///
     /// When nothing was taken over: the sender has to try again.
-    pub async fn publish_in(
-        &self,
-        changes: Vec<(Option<String>, Change)>,
-        source: Cause,
-        excerpt: Option<String>,
-    ) -> Result<(), QueueError> {
-        let count = changes.len() as u64;
-        let message = |(lane, change): (Option<String>, Change)| {
+    pub async fn take(&self, hints: Vec<Hint>, source: Cause) -> Result<(), QueueError> {
+        let count = hints.len() as u64;
+        let message = |Hint { change, lane, excerpt }| {
             let message = NewMessage::new(change, source.as_str());
-            NewMessage { excerpt: excerpt.clone(), lane: lane.unwrap_or(message.lane), ..message }
+            NewMessage { excerpt, lane: lane.unwrap_or(message.lane), ..message }
         };
-        let messages = changes.into_iter().map(message).collect();
+        let messages = hints.into_iter().map(message).collect();
         match self {
             Self::Embedded(writer) => writer.enqueue(messages).await?,
         }

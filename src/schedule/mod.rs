@@ -28,6 +28,7 @@ use std::time::Duration;
 use sync::{Cause, Change, Target};
 
 use crate::app::App;
+use crate::queue::Hint;
 use crate::work::error::{WorkError, sentence};
 
 /// How often it is looked at what is to be done, when nobody wakes us.
@@ -121,11 +122,11 @@ pub async fn publish_of(
 ) -> Result<(), WorkError> {
     let received = app.clock().now();
     let change = |target| Change { id: app.ids().next(), target, cause, received, version: None, job: job.map(str::to_owned) };
-    let lane = || owner.map(str::to_owned);
-    let mut changes: Vec<(Option<String>, Change)> = targets.into_iter().map(|target| (lane(), change(target))).collect();
+    let hint = |target| Hint { change: change(target), lane: owner.map(str::to_owned), excerpt: None };
+    let mut changes: Vec<Hint> = targets.into_iter().map(hint).collect();
     while !changes.is_empty() {
         let rest = changes.split_off(changes.len().min(PORTION));
-        app.queue().publish_in(changes, cause, None).await.map_err(|error| {
+        app.queue().take(changes, cause).await.map_err(|error| {
             tracing::warn!(error = sentence(&error), "the queue does not take the hints of the scheduler");
             WorkError::Queue
         })?;

@@ -4,8 +4,6 @@
 //! `X-Signature: base64(id ":" HMAC-SHA256(secret, body))`, over the raw body (8.4 and older send the second one only). The
 //! body is an array with one object per event; the event itself is known from the webhook's id alone.
 
-use std::collections::HashMap;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -46,8 +44,8 @@ pub enum Malformed {
 pub struct Ids {
     /// Ids of the records, each once, in order.
     pub ids: Vec<String>,
-    /// Assigned users by record, where the delivery tells them (it tells all of a new record, of others what has changed).
-    pub owners: HashMap<String, String>,
+    /// What was told of each of them.
+    pub entries: Vec<Value>,
     /// How many entries had no usable id.
     pub skipped: usize,
 }
@@ -104,14 +102,18 @@ pub fn ids(body: &[u8]) -> Result<Ids, Malformed> {
             Some(id) if found.ids.iter().any(|known| known == id) => {}
             Some(id) => {
                 found.ids.push(id.to_owned());
-                if let Some(owner) = entry.get("assignedUserId").and_then(Value::as_str).filter(|owner| is_id(owner)) {
-                    found.owners.insert(id.to_owned(), owner.to_owned());
-                }
+                found.entries.push(entry);
             }
             None => found.skipped += 1,
         }
     }
     Ok(found)
+}
+
+/// The assigned user, where an entry tells: all is told of a new record, of others what has changed.
+#[must_use]
+pub fn owner(entry: &Value) -> Option<&str> {
+    entry.get("assignedUserId").and_then(Value::as_str).filter(|owner| is_id(owner))
 }
 
 /// Ids are 17 hexadecimal digits or UUIDs; any short word is taken, and nothing that could alter a path.
@@ -165,7 +167,9 @@ mod tests {
     #[test]
     fn ids_are_taken_from_an_array_only_and_strange_entries_are_counted() {
         let body = br#"[{"id":"a1"},{"id":7},"x",{"id":"a1","name":"n"},{"id":"../Admin"},{"id":""},{"id":"b2"}]"#;
-        assert_eq!(ids(body).expect("an array"), Ids { ids: vec!["a1".to_owned(), "b2".to_owned()], skipped: 4, ..Ids::default() });
+        let found = ids(body).expect("an array");
+        assert_eq!((found.ids.as_slice(), found.skipped), (["a1".to_owned(), "b2".to_owned()].as_slice(), 4));
+        assert_eq!(found.entries.len(), 2);
         assert!(matches!(ids(br#"{"id":"a1"}"#), Err(Malformed::NotAnArray)));
         assert!(matches!(ids(b"[{"), Err(Malformed::Json(_))));
     }

@@ -15,9 +15,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sync::{Cause, Change, Kind, Target};
 
 use super::super::problem::Problem;
-use super::{read, take_over};
+use super::{excerpt, read, take_over};
 use crate::app::App;
 use crate::app::provision::secret_purpose;
+use crate::queue::Hint;
 
 /// The webhooks that are known, so that a delivery needs no database. One that is not known here is looked up, so that
 /// `setup espocrm` may run beside the service.
@@ -77,17 +78,16 @@ pub(super) async fn receive(
         version: None,
         job: None,
     };
-    let mut changes = Vec::with_capacity(found.ids.len());
-    for id in found.ids {
-        let told = found.owners.get(&id).cloned();
-        let owner = match told {
-            Some(owner) => Some(owner),
+    let mut hints = Vec::with_capacity(found.ids.len());
+    for (id, entry) in found.ids.into_iter().zip(&found.entries) {
+        let lane = match webhook::owner(entry) {
+            Some(owner) => Some(owner.to_owned()),
             // An update tells what has changed only.
             None => store::links::by_record(app.store().read(), kind, &id).await.ok().flatten().map(|link| link.owner),
         };
-        changes.push((owner, change(id)));
+        hints.push(Hint { change: change(id), lane, excerpt: Some(excerpt(entry)) });
     }
-    take_over(&app, changes, Cause::Webhook, &body).await?;
+    take_over(&app, hints, Cause::Webhook).await?;
     Ok(HttpResponse::Ok().finish())
 }
 

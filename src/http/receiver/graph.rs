@@ -16,8 +16,9 @@ use sync::{Cause, Change, Target};
 use url::form_urlencoded;
 
 use super::super::problem::Problem;
-use super::{read, take_over};
+use super::{excerpt, read, take_over};
 use crate::app::App;
+use crate::queue::Hint;
 use crate::vault::matches_digest;
 
 pub(super) async fn receive(request: HttpRequest, payload: Payload, app: Data<App>) -> Result<HttpResponse, Problem> {
@@ -31,7 +32,7 @@ pub(super) async fn receive(request: HttpRequest, payload: Payload, app: Data<Ap
         dropped("malformed", batch.skipped);
     }
     let mut known: HashMap<String, Option<Subscription>> = HashMap::new();
-    let mut changes = Vec::new();
+    let mut hints = Vec::new();
     let mut needs = Vec::new();
     for notice in batch.notices {
         if !known.contains_key(&notice.subscription) {
@@ -46,7 +47,7 @@ pub(super) async fn receive(request: HttpRequest, payload: Payload, app: Data<Ap
             dropped("client_state", 1);
             continue;
         }
-        changes.push((None, change(&app, &notice, subscription)));
+        hints.push(Hint { change: change(&app, &notice, subscription), lane: None, excerpt: Some(told(&notice)) });
         if let What::Lifecycle(event) = &notice.what {
             tracing::info!(subscription = notice.subscription, ?event, "a lifecycle notification");
             needs.push((notice.subscription.clone(), event.clone()));
@@ -55,8 +56,13 @@ pub(super) async fn receive(request: HttpRequest, payload: Payload, app: Data<Ap
     for (id, event) in needs {
         note_need(&app, &id, &event).await?;
     }
-    take_over(&app, changes, Cause::Notification, &body).await?;
+    take_over(&app, hints, Cause::Notification).await?;
     Ok(HttpResponse::build(StatusCode::ACCEPTED).finish())
+}
+
+/// What a notification said, without its secret.
+fn told(notice: &Notice) -> String {
+    excerpt(&serde_json::json!({ "subscriptionId": notice.subscription, "told": format!("{:?}", notice.what) }))
 }
 
 /// The secret of a subscription is stored as its digest ([`crate::vault::digest`]).

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use actix_web::web::{self, Bytes, BytesMut, Payload, ServiceConfig};
 use futures::StreamExt as _;
-use sync::{Cause, Change};
+use sync::Cause;
 
 pub use self::espocrm::Webhooks;
 use super::problem::Problem;
 use super::resource;
 use crate::app::App;
+use crate::queue::Hint;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
@@ -38,17 +39,16 @@ async fn read(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
 
 /// Hands hints to the queue. Senders give up after some seconds (Microsoft after 3, EspoCRM after 10): what takes longer is
 /// told to come again, and does no harm when it was taken over after all.
-async fn take_over(app: &App, changes: Vec<(Option<String>, Change)>, cause: Cause, body: &[u8]) -> Result<(), Problem> {
+async fn take_over(app: &App, hints: Vec<Hint>, cause: Cause) -> Result<(), Problem> {
     const PATIENCE: Duration = Duration::from_secs(3);
-    match tokio::time::timeout(PATIENCE, app.queue().publish_in(changes, cause, Some(excerpt(body)))).await {
+    match tokio::time::timeout(PATIENCE, app.queue().take(hints, cause)).await {
         Ok(published) => Ok(published?),
         Err(_) => Err(Problem::unavailable("the queue does not take anything at the moment; try again")),
     }
 }
 
-/// The beginning of a body, kept with the messages for people to read.
-fn excerpt(body: &[u8]) -> String {
+/// The beginning of what was received, kept with the message for people to read.
+fn excerpt(entry: &serde_json::Value) -> String {
     const LONGEST: usize = 2048;
-    let text = String::from_utf8_lossy(body);
-    text.chars().take(LONGEST).collect()
+    entry.to_string().chars().take(LONGEST).collect()
 }

@@ -132,7 +132,7 @@ fn the_debug_form_shows_no_secret() {
         ("ESPO_OUTLOOK_SERVER__ADMIN_TOKEN", "hush-admin"),
         ("ESPO_OUTLOOK_DATABASE__URL", "postgres://u:hush@db/x"),
         ("ESPO_OUTLOOK_QUEUE__URL", "amqp://u:hush@mq"),
-        ("ESPO_OUTLOOK_SECURITY__ENCRYPTION_KEY", "hush"),
+        ("ESPO_OUTLOOK_SECURITY__ENCRYPTION_KEY", "hushAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
         ("ESPO_OUTLOOK_ESPOCRM__API_KEY", "hush"),
         ("ESPO_OUTLOOK_ESPOCRM__SECRET_KEY", "hush"),
         ("ESPO_OUTLOOK_ESPOCRM__ADMIN_USERNAME", "admin"),

@@ -442,7 +442,7 @@ async fn messages_are_replayed_and_deleted() {
     service.deliver(Some(sign("w1", SECRET, body)), body).await;
     let (_, page) = service.api(Method::GET, "/messages?state=queued", None).await;
     let id = page["items"][0]["id"].as_str().unwrap().to_owned();
-    assert_eq!(page["items"][0]["excerpt"], body);
+    assert_eq!(page["items"][0]["excerpt"], r#"{"id":"6a"}"#);
     // What is queued is not queued twice.
     let (status, replayed) = service.api(Method::POST, &format!("/messages/{id}/replay"), None).await;
     assert_eq!((status, &replayed["replayed"]), (StatusCode::ACCEPTED, &json!(0)));
@@ -488,4 +488,22 @@ async fn pages_carry_a_strict_policy_and_unknown_addresses_are_problems() {
 fn moments_in_the_api_are_utc() {
     let at: DateTime<Utc> = "2026-11-22T10:00:00Z".parse().unwrap();
     assert_eq!(serde_json::to_value(at).unwrap(), "2026-11-22T10:00:00Z");
+}
+
+#[tokio::test]
+async fn a_method_that_an_address_does_not_take_is_refused_by_name() {
+    let service = start(|_| {}).await;
+    let (status, problem) = service.api(Method::DELETE, "/settings", None).await;
+    assert_eq!((status, &problem["detail"]), (StatusCode::METHOD_NOT_ALLOWED, &json!("DELETE is not for this address; it takes GET, PUT")));
+}
+
+#[tokio::test]
+async fn a_way_that_a_rule_opens_is_swept_and_one_that_it_closes_is_not() {
+    let service = start(|_| {}).await;
+    let jobs = async || service.api(Method::GET, "/jobs", None).await.1["items"].as_array().unwrap().len();
+    let before = jobs().await;
+    service.api(Method::PUT, "/rules", Some(json!({ "Task": { "direction": "disabled" } }))).await;
+    assert_eq!(jobs().await, before);
+    service.api(Method::PUT, "/rules", Some(json!({ "TASK": { "direction": "both" } }))).await;
+    assert_eq!(jobs().await, before + 1);
 }

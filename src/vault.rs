@@ -56,7 +56,9 @@ pub enum VaultError {
     )]
     NoPlace,
     /// Sealed with another key, for another purpose, or tampered with.
-    #[error("a stored secret cannot be opened: it was sealed with another encryption key (security.encryption_key, security.encryption_key_file), or changed")]
+    #[error(
+        "a stored secret cannot be opened: it was sealed with another encryption key (security.encryption_key, security.encryption_key_file), or changed"
+    )]
     Sealed,
     /// The cipher refused.
     #[error("a secret cannot be sealed")]

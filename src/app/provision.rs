@@ -112,7 +112,9 @@ async fn lease(app: &App) -> Result<Option<Lease>, ProvisionError> {
     let holder = app.ids().next();
     for _ in 0..PATIENCE {
         let (now, write) = (app.clock().now(), app.store().write());
-        if let Some(lease) = store::leases::acquire(write, "espo_webhooks", &holder, now, TimeDelta::seconds(20)).await? {
+        if let Some(lease) =
+            store::leases::acquire(write, "espo_webhooks", &holder, now, TimeDelta::seconds(20)).await?
+        {
             return Ok(Some(lease));
         }
         tokio::time::sleep(WAIT).await;
@@ -168,9 +170,7 @@ impl Run<'_> {
     /// Whether it leaves out our own changes does not matter here: echoes are told by their content, and `setup espocrm` with
     /// an administrator account would undo what a service without one has made, and the other way round.
     fn is_good(&self, webhook: &Webhook) -> bool {
-        webhook.url == self.url
-            && webhook.is_active != Some(false)
-            && webhook.secret_key.is_some()
+        webhook.url == self.url && webhook.is_active != Some(false) && webhook.secret_key.is_some()
     }
 
     async fn create(&self, event: String) -> Result<Step, ProvisionError> {

@@ -191,7 +191,10 @@ impl TokenStore {
     fn refused_lately(&self) -> Option<Refused> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.purse.0.clock.now();
-        refused.as_ref().filter(|(at, _)| now.signed_duration_since(*at) < REFUSED_FOR).map(|(_, refused)| refused.clone())
+        refused
+            .as_ref()
+            .filter(|(at, _)| now.signed_duration_since(*at) < REFUSED_FOR)
+            .map(|(_, refused)| refused.clone())
     }
 
     async fn exchange(&self, kept: Option<&Open>) -> Result<TokenSet, AuthError> {

@@ -114,7 +114,10 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
         }
         match app.connections().microsoft() {
             Some(connection) => microsoft(&app, &connection, &mut report).await,
-            None => report.fail("microsoft", "not configured; set microsoft.tenant, client_id and client_secret (or client_certificate)"),
+            None => report.fail(
+                "microsoft",
+                "not configured; set microsoft.tenant, client_id and client_secret (or client_certificate)",
+            ),
         }
         public_url(&app, &mut report).await;
         clocks(&app, &mut report).await;
@@ -201,7 +204,9 @@ async fn espocrm(app: &App, connection: &EspoConnection, report: &mut Report) {
             match (app.config().pairs.len(), unusable.is_empty()) {
                 (0, _) => {}
                 (count, true) => report.ok("pairs", format!("{count} configured, all of them usable")),
-                (_, false) => report.warn("pairs", format!("{} Make the attribute, or mend [[pairs]]", unusable.join(" "))),
+                (_, false) => {
+                    report.warn("pairs", format!("{} Make the attribute, or mend [[pairs]]", unusable.join(" ")))
+                }
             }
             match without.is_empty() {
                 true => report.ok("fields", "the switch and the marker field are there"),
@@ -269,7 +274,8 @@ async fn microsoft(app: &App, connection: &Microsoft, report: &mut Report) {
 async fn registration(app: &App, connection: &Microsoft, report: &mut Report) {
     const WRONG: [&str; 3] = ["invalid_client", "unauthorized_client", "invalid_request"];
     let settings = app.connections().settings();
-    let is_shared = settings.microsoft.tenant.as_deref().is_some_and(|tenant| ["common", "organizations"].contains(&tenant));
+    let is_shared =
+        settings.microsoft.tenant.as_deref().is_some_and(|tenant| ["common", "organizations"].contains(&tenant));
     if is_shared {
         return report.ok("microsoft", "configured; each user signs in");
     }

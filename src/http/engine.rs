@@ -136,15 +136,25 @@ pub(super) async fn explain(app: &App, kind: Kind, id: String) -> Result<serde_j
     let inner = app.clone();
     let missing = format!("EspoCRM has no {kind} `{id}`, and none was ever linked");
     let explained = app.on_main(async move { crate::work::inspect::record(&inner, kind, &id).await }).await;
-    explained.ok_or_else(|| Problem::unavailable("the service is stopping"))??.ok_or_else(|| Problem::not_found(missing))
+    explained
+        .ok_or_else(|| Problem::unavailable("the service is stopping"))??
+        .ok_or_else(|| Problem::not_found(missing))
 }
 
 /// Why an item is or is not synchronised.
-pub(super) async fn explain_item(app: &App, user: String, list: Option<String>, id: String) -> Result<serde_json::Value, Problem> {
+pub(super) async fn explain_item(
+    app: &App,
+    user: String,
+    list: Option<String>,
+    id: String,
+) -> Result<serde_json::Value, Problem> {
     let inner = app.clone();
     let missing = format!("the mailbox of the user `{user}` has no such item, and none was ever linked");
-    let explained = app.on_main(async move { crate::work::inspect::item(&inner, &user, list.as_deref(), &id).await }).await;
-    explained.ok_or_else(|| Problem::unavailable("the service is stopping"))??.ok_or_else(|| Problem::not_found(missing))
+    let explained =
+        app.on_main(async move { crate::work::inspect::item(&inner, &user, list.as_deref(), &id).await }).await;
+    explained
+        .ok_or_else(|| Problem::unavailable("the service is stopping"))??
+        .ok_or_else(|| Problem::not_found(missing))
 }
 
 /// False for a record that EspoCRM does not have. What cannot be asked at the moment counts as known.

@@ -494,7 +494,10 @@ fn moments_in_the_api_are_utc() {
 async fn a_method_that_an_address_does_not_take_is_refused_by_name() {
     let service = start(|_| {}).await;
     let (status, problem) = service.api(Method::DELETE, "/settings", None).await;
-    assert_eq!((status, &problem["detail"]), (StatusCode::METHOD_NOT_ALLOWED, &json!("DELETE is not for this address; it takes GET, PUT")));
+    assert_eq!(
+        (status, &problem["detail"]),
+        (StatusCode::METHOD_NOT_ALLOWED, &json!("DELETE is not for this address; it takes GET, PUT"))
+    );
 }
 
 #[tokio::test]

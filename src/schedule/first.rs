@@ -26,7 +26,11 @@ pub(super) async fn tick(app: &App, known: &mut Known) -> Result<(), WorkError> 
     for binding in active.iter().filter(|binding| !binding.first_sync_done) {
         if let Err(error) = start(app, &binding.user_id).await {
             let text = error.sentence();
-            tracing::warn!(user.id = binding.user_id, error = text, "the first synchronisation could not be started; it is tried again");
+            tracing::warn!(
+                user.id = binding.user_id,
+                error = text,
+                "the first synchronisation could not be started; it is tried again"
+            );
         }
     }
     Ok(())

@@ -104,7 +104,8 @@ async fn carry_out(app: &App, id: &str, request: &Request) -> Result<(), WorkErr
         let relinked = relink::of_all(app, request.user_id.as_deref(), request.dry_run).await?;
         let (paired, left) = (relinked.paired, relinked.left);
         jobs::set_preview(write, id, &json!(relinked)).await?;
-        jobs::bump(write, id, jobs::Counters { done: paired + left, skipped: left, ..jobs::Counters::default() }).await?;
+        jobs::bump(write, id, jobs::Counters { done: paired + left, skipped: left, ..jobs::Counters::default() })
+            .await?;
         jobs::add_total(write, id, paired + left, true).await?;
         jobs::finish(write, id, None, app.clock().now()).await?;
         return Ok(());

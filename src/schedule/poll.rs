@@ -63,7 +63,8 @@ async fn espo(app: &App, hinted: &mut Hinted) -> Result<(), WorkError> {
         }
         let name = format!("poll:{kind}");
         let stored = cursors::get(app.store().read(), &name).await?;
-        let last = stored.as_ref().and_then(|text| text.parse::<DateTime<Utc>>().ok()).unwrap_or_else(|| app.clock().now());
+        let last =
+            stored.as_ref().and_then(|text| text.parse::<DateTime<Utc>>().ok()).unwrap_or_else(|| app.clock().now());
         let mut cursor = Cursor { at: last - OVERLAP, id: None };
         let mut newest = last;
         loop {
@@ -101,7 +102,8 @@ async fn look(app: &App, kind: Kind, brief: Brief, hinted: &mut Hinted) -> Resul
             // A second has passed since that change: nothing of it can have come after the look. Otherwise what the list
             // shows is compared, once that second is over; before, it is left to the next poll.
             let later = brief.modified + TimeDelta::seconds(1);
-            let settled = link.record_read.is_some_and(|read| read > later) || hinted.0.get(&key) == Some(&brief.modified);
+            let settled =
+                link.record_read.is_some_and(|read| read > later) || hinted.0.get(&key) == Some(&brief.modified);
             if settled || app.clock().now() <= later {
                 return Ok(());
             }
@@ -112,7 +114,9 @@ async fn look(app: &App, kind: Kind, brief: Brief, hinted: &mut Hinted) -> Resul
         Some(link) => !link.is_buried() && hinted.0.get(&key) != Some(&brief.modified),
         None => {
             let bound = match &brief.owner {
-                Some(owner) => bindings::by_user(app.store().read(), owner).await?.is_some_and(|binding| binding.enabled),
+                Some(owner) => {
+                    bindings::by_user(app.store().read(), owner).await?.is_some_and(|binding| binding.enabled)
+                }
                 None => false,
             };
             bound && hinted.0.get(&key) != Some(&brief.modified)

@@ -173,7 +173,8 @@ async fn records(app: &App, scope: &Scope, binding: &Binding, kind: Kind) -> Res
             let record = fetched.record;
             listed.insert(record.id.clone());
             let link = links::by_record(app.store().read(), kind, &record.id).await?;
-            let same = link.as_ref().is_some_and(|link| link.is_buried() || is_unchanged(link, Side::Espo, &record.values));
+            let same =
+                link.as_ref().is_some_and(|link| link.is_buried() || is_unchanged(link, Side::Espo, &record.values));
             if same || (link.is_none() && scope.to == Some(Side::Espo)) {
                 found.in_step += 1;
             } else {
@@ -222,7 +223,9 @@ async fn unlisted(
         after = Some(last.id.clone());
         for link in page.iter().filter(|link| link.kind == kind) {
             let day = link.base.get(&sync::Field::Time).and_then(|agreed| agreed.espo.as_when()?.first_day());
-            if let Some(id) = link.record_id.as_ref().filter(|id| !listed.contains(*id) && day.is_some_and(|day| day >= from)) {
+            if let Some(id) =
+                link.record_id.as_ref().filter(|id| !listed.contains(*id) && day.is_some_and(|day| day >= from))
+            {
                 targets.push(Target::Record { kind, id: id.clone() });
             }
         }

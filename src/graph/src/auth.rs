@@ -206,8 +206,8 @@ impl Authority {
         const KIND: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
         let Some(certificate) = &self.certificate else { return Ok(Vec::new()) };
         let assertion = certificate.assertion(self.oauth.client_id(), self.oauth.token_uri(), (self.now)());
-        let assertion =
-            assertion.map_err(|error| AuthError::Configuration(format!("the client certificate cannot be used: {error}")))?;
+        let assertion = assertion
+            .map_err(|error| AuthError::Configuration(format!("the client certificate cannot be used: {error}")))?;
         Ok(vec![("client_assertion_type", KIND.to_owned()), ("client_assertion", assertion)])
     }
 

@@ -113,7 +113,10 @@ mod tests {
         assert_eq!(decoded(parts[0])["alg"], "PS256");
         assert_eq!(URL_SAFE_NO_PAD.decode(decoded(parts[0])["x5t#S256"].as_str().unwrap()).unwrap().len(), 32);
         let claims = decoded(parts[1]);
-        assert_eq!((&claims["iss"], &claims["sub"], &claims["aud"]), (&json!("app"), &json!("app"), &json!("https://login.example/token")));
+        assert_eq!(
+            (&claims["iss"], &claims["sub"], &claims["aud"]),
+            (&json!("app"), &json!("app"), &json!("https://login.example/token"))
+        );
         assert_eq!(claims["exp"].as_i64().unwrap() - claims["nbf"].as_i64().unwrap(), 360);
         let again = certificate.assertion("app", "https://login.example/token", now).unwrap();
         assert_ne!(decoded(again.split('.').nth(1).unwrap())["jti"], claims["jti"]);

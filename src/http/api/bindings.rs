@@ -11,10 +11,10 @@ use utoipa::ToSchema;
 
 use super::users::{self, People, Shown};
 use super::{Answer, nullable};
-use crate::http::extract::Object;
 use crate::app::{App, Microsoft};
 use crate::config::Mode;
 use crate::http::engine::{self, SyncRequest};
+use crate::http::extract::Object;
 use crate::http::problem::{Chain, Problem};
 use crate::http::resource;
 use crate::vault::digest;
@@ -25,7 +25,9 @@ const SIGN_IN: &str = "The user has to sign in with Microsoft: open the sign-in 
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
-        .service(resource("/users/{id}/binding", "PUT, DELETE").route(web::put().to(put)).route(web::delete().to(delete)))
+        .service(
+            resource("/users/{id}/binding", "PUT, DELETE").route(web::put().to(put)).route(web::delete().to(delete)),
+        )
         .service(resource("/users/{id}/authorize", "POST").route(web::post().to(authorize)));
 }
 
@@ -196,7 +198,8 @@ async fn probe(app: &App, binding: &mut Binding, microsoft: std::sync::Arc<Micro
             (BindingState::Active, "In step.".to_owned(), None)
         }
         Some(Err(error)) => {
-            let soon = matches!(error.disposition(), Disposition::Retry { .. } | Disposition::Unsure | Disposition::Operator);
+            let soon =
+                matches!(error.disposition(), Disposition::Retry { .. } | Disposition::Unsure | Disposition::Operator);
             let next = app.clock().now() + TimeDelta::minutes(if soon { 1 } else { 10 });
             (BindingState::Error, format!("The mailbox cannot be used: {}.", Chain(&error)), Some(next))
         }

@@ -164,10 +164,7 @@ pub(in crate::http) async fn revert(app: Data<App>, id: Path<String>, body: Byte
 
 /// Takes changes back: all of a record, or those of a span of time.
 #[utoipa::path(post, path = "/api/v1/history/revert", tag = "history", request_body = RevertRequest, responses((status = 200, body = Reverted)))]
-pub(in crate::http) async fn revert_range(
-    app: Data<App>,
-    request: Json<Object<RevertRequest>>,
-) -> Answer<Reverted> {
+pub(in crate::http) async fn revert_range(app: Data<App>, request: Json<Object<RevertRequest>>) -> Answer<Reverted> {
     let Object(request) = request.into_inner();
     let filter = Filter {
         since: moment("since", request.since.as_deref())?,

@@ -6,9 +6,9 @@ use sync::Kind;
 use utoipa::ToSchema;
 
 use super::Answer;
-use crate::http::extract::Object;
 use crate::app::App;
 use crate::http::engine;
+use crate::http::extract::Object;
 use crate::http::problem::Problem;
 use crate::http::resource;
 
@@ -36,7 +36,11 @@ pub struct InList {
 /// The same for an event or To Do task in a bound user's mailbox; a task is looked for in the binding's list unless another is
 /// named.
 #[utoipa::path(get, path = "/api/v1/items/{user_id}/{id}", tag = "records", params(("user_id" = String, Path), ("id" = String, Path), ("list" = Option<String>, Query)), responses((status = 200, body = Object)))]
-pub(in crate::http) async fn item(app: Data<App>, path: Path<(String, String)>, place: Query<InList>) -> Answer<serde_json::Value> {
+pub(in crate::http) async fn item(
+    app: Data<App>,
+    path: Path<(String, String)>,
+    place: Query<InList>,
+) -> Answer<serde_json::Value> {
     let (user, id) = path.into_inner();
     if store::bindings::by_user(app.store().read(), &user).await?.is_none() {
         return Err(Problem::not_found(format!("the user `{user}` is not bound; bind the user to a mailbox first")));

@@ -17,9 +17,12 @@ use crate::http::problem::Problem;
 use crate::http::resource;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
-    routes
-        .service(resource("/rules", "GET, PUT").route(web::get().to(show)).route(web::put().to(put)))
-        .service(resource("/users/{id}/rules", "GET, PUT, DELETE").route(web::get().to(show_of_user)).route(web::put().to(put_of_user)).route(web::delete().to(delete_of_user)));
+    routes.service(resource("/rules", "GET, PUT").route(web::get().to(show)).route(web::put().to(put))).service(
+        resource("/users/{id}/rules", "GET, PUT, DELETE")
+            .route(web::get().to(show_of_user))
+            .route(web::put().to(put_of_user))
+            .route(web::delete().to(delete_of_user)),
+    );
 }
 
 /// A user's rules.
@@ -95,9 +98,8 @@ fn opens(before: &Rules, after: &Rules) -> bool {
         Direction::OutlookToEspo => side == Side::Espo,
         Direction::Disabled => false,
     };
-    let way = |kind: Kind, side: Side| {
-        reaches(after.of(kind).direction, side) && !reaches(before.of(kind).direction, side)
-    };
+    let way =
+        |kind: Kind, side: Side| reaches(after.of(kind).direction, side) && !reaches(before.of(kind).direction, side);
     before.private_events != after.private_events
         || Kind::ALL.into_iter().any(|kind| way(kind, Side::Outlook) || way(kind, Side::Espo))
 }

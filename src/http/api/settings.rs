@@ -10,17 +10,19 @@ use sync::Kind;
 use utoipa::ToSchema;
 
 use super::{Answer, List, nullable};
-use crate::http::extract::Object;
 use crate::app::App;
 use crate::app::settings::{ENABLED, EVENTS_PER_ITERATION, SCHEDULE, put_secret};
 use crate::config::{Mode, parse};
+use crate::http::extract::Object;
 use crate::http::problem::Problem;
 use crate::http::resource;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
         .service(resource("/settings", "GET, PUT").route(web::get().to(show)).route(web::put().to(put)))
-        .service(resource("/schedules", "GET, PUT").route(web::get().to(show_schedules)).route(web::put().to(put_schedules)))
+        .service(
+            resource("/schedules", "GET, PUT").route(web::get().to(show_schedules)).route(web::put().to(put_schedules)),
+        )
         .service(resource("/roles", "GET, PUT").route(web::get().to(show_roles)).route(web::put().to(put_roles)));
 }
 

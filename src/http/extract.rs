@@ -73,7 +73,9 @@ pub(super) fn or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(body).map(|Object(body)| body).map_err(|error| Problem::bad_request(format!("the body cannot be read: {error}")))
+    serde_json::from_slice(body)
+        .map(|Object(body)| body)
+        .map_err(|error| Problem::bad_request(format!("the body cannot be read: {error}")))
 }
 
 fn wrap<E: std::fmt::Debug + std::fmt::Display + 'static>(error: E, problem: &Problem) -> actix_web::Error {

@@ -199,8 +199,12 @@ impl From<RevertError> for Problem {
             RevertError::Obstacle(sync::Obstacle::ChangedSince { .. }) => {
                 Self::conflict(format!("{error}: send {{\"force\": true}}, or use --force"))
             }
-            RevertError::Already(_) | RevertError::Obstacle(_) | RevertError::Refused(_) => Self::conflict(error.to_string()),
-            RevertError::Work(WorkError::NotActive(_)) => Self::conflict(format!("{error}; it has to be signed in and switched on")),
+            RevertError::Already(_) | RevertError::Obstacle(_) | RevertError::Refused(_) => {
+                Self::conflict(error.to_string())
+            }
+            RevertError::Work(WorkError::NotActive(_)) => {
+                Self::conflict(format!("{error}; it has to be signed in and switched on"))
+            }
             RevertError::Work(WorkError::Refused(sentence)) => Self::conflict(sentence),
             RevertError::Work(error) => error.into(),
         }

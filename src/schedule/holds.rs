@@ -14,7 +14,9 @@ pub(super) type Known = BTreeSet<String>;
 pub(super) async fn tick(app: &App, known: &mut Known) -> Result<(), WorkError> {
     for state in [HoldState::Confirmed, HoldState::Discarded] {
         for hold in holds::list(app.store().read(), Some(state)).await? {
-            let Some(decided) = hold.decided.filter(|_| hold.kind == HoldKind::MassDeletion && !known.contains(&hold.id)) else {
+            let Some(decided) =
+                hold.decided.filter(|_| hold.kind == HoldKind::MassDeletion && !known.contains(&hold.id))
+            else {
                 continue;
             };
             match state {

@@ -61,7 +61,8 @@ pub async fn read_delta(app: &App, user: &str, cause: Cause, job: Option<&str>) 
     let graph = app.connections().graph().ok_or(WorkError::NotConfigured("Microsoft"))?;
     let now = app.clock().now();
     let stored = cursors::get(read, &cursor_name(user)).await?;
-    let cursor = stored.and_then(|text| serde_json::from_str::<Cursor>(&text).ok()).filter(|c| now - c.since < WINDOW_LIVES);
+    let cursor =
+        stored.and_then(|text| serde_json::from_str::<Cursor>(&text).ok()).filter(|c| now - c.since < WINDOW_LIVES);
     let window = window(app, &binding, now);
     let full = cursor.is_none();
     let round = match graph.delta(&mailbox, cursor.as_ref().map(|c| c.link.as_str()), window).await {

@@ -11,8 +11,8 @@ use super::mailbox::window;
 use crate::app::App;
 use crate::work::context::Context;
 use crate::work::error::WorkError;
-use crate::work::items;
 use crate::work::execute::seen_by_owner;
+use crate::work::items;
 use crate::work::locks::Locks;
 use crate::work::reconcile::{Task, fingerprint_of, is_unchanged};
 
@@ -119,7 +119,11 @@ pub async fn of_user(app: &App, user: &str, kinds: &[Kind]) -> Result<Preview, W
     for kind in kinds.iter().filter(|kind| context.rules.of(**kind).direction != Direction::Disabled) {
         let mut after = None;
         loop {
-            let page = context.espo.client.owned(&context.schema, *kind, user, binding.sync_from, after.as_ref(), PAGE).await?;
+            let page = context
+                .espo
+                .client
+                .owned(&context.schema, *kind, user, binding.sync_from, after.as_ref(), PAGE)
+                .await?;
             records.extend(page.items.into_iter().map(|fetched| fetched.record));
             after = page.last;
             if !page.more {
@@ -137,13 +141,15 @@ pub async fn of_user(app: &App, user: &str, kinds: &[Kind]) -> Result<Preview, W
     let mut matched = BTreeSet::new();
     for record in records {
         let fingerprint = print(record.kind, &record.values);
-        let invited = record.values.get(&Field::Participants).and_then(Value::as_people).map_or(0, |people| people.0.len());
+        let invited =
+            record.values.get(&Field::Participants).and_then(Value::as_people).map_or(0, |people| people.0.len());
         match links::by_record(app.store().read(), record.kind, &record.id).await? {
             Some(link) if is_unchanged(&link, Side::Espo, &record.values) => preview.skips += 1,
             Some(_) => preview.updates += 1,
             None if free_items.contains(&fingerprint) && matched.insert(fingerprint) => preview.matches += 1,
             None => {
-                let plan = task.decide_at(&context, None, &Seen::Present(record), &Seen::Unknown, context.now()).await?;
+                let plan =
+                    task.decide_at(&context, None, &Seen::Present(record), &Seen::Unknown, context.now()).await?;
                 preview.count(&plan, invited);
             }
         }

@@ -85,10 +85,15 @@ pub(super) async fn tick(app: &App, verified: &mut Verified) -> Result<(), WorkE
             failed => failed,
         };
         if let Err(error) = outcome {
-            tracing::warn!(user.id = binding.user_id, error = error.sentence(), "the subscription of a mailbox could not be tended");
+            tracing::warn!(
+                user.id = binding.user_id,
+                error = error.sentence(),
+                "the subscription of a mailbox could not be tended"
+            );
             if error.fate() == Fate::SignIn && matches!(error, WorkError::Graph(_)) {
                 let (user, text) = (&binding.user_id, error.sentence());
-                bindings::set_state(app.store().write(), user, BindingState::NeedsAuthorization, &text, None, now).await?;
+                bindings::set_state(app.store().write(), user, BindingState::NeedsAuthorization, &text, None, now)
+                    .await?;
             }
         }
     }
@@ -104,7 +109,8 @@ async fn tend(app: &App, binding: &Binding) -> Result<(), WorkError> {
     if on(Kind::Meeting) || on(Kind::Call) {
         tend_one(app, binding, &own, Resource::Events).await?;
     }
-    let delegated = app.connections().microsoft().is_some_and(|microsoft| microsoft.mode == crate::config::Mode::Delegated);
+    let delegated =
+        app.connections().microsoft().is_some_and(|microsoft| microsoft.mode == crate::config::Mode::Delegated);
     if on(Kind::Task) && delegated {
         let list = items::list(&context, &context.mailbox()?).await?;
         for stray in own.iter().filter(|one| one.list_id.as_ref().is_some_and(|known| *known != list)) {
@@ -152,7 +158,8 @@ pub async fn renew_now(app: &App, id: &str) -> Result<(), WorkError> {
     let Some(current) = subscriptions::get(app.store().read(), id).await? else {
         return Err(WorkError::Refused("there is no such subscription".to_owned()));
     };
-    let binding = bindings::by_user(app.store().read(), &current.user_id).await?.ok_or(WorkError::NotActive("missing"))?;
+    let binding =
+        bindings::by_user(app.store().read(), &current.user_id).await?.ok_or(WorkError::NotActive("missing"))?;
     if renew(app, &binding, &current).await? { Ok(()) } else { remake(app, &binding, &current).await }
 }
 
@@ -176,7 +183,8 @@ async fn remake(app: &App, binding: &Binding, lost: &Subscription) -> Result<(),
             Ok(())
         }
         Err(error) => {
-            subscriptions::set_state(write, &lost.id, SubscriptionState::Failed, Some(&error.sentence()), again).await?;
+            subscriptions::set_state(write, &lost.id, SubscriptionState::Failed, Some(&error.sentence()), again)
+                .await?;
             Err(error)
         }
     }
@@ -256,7 +264,9 @@ pub async fn remove(app: &App, binding: &Binding) -> Result<(), WorkError> {
                     tracing::warn!(subscription.id = one.id, %error, "a subscription could not be removed at Microsoft");
                 }
             }
-            Err(error) => tracing::warn!(subscription.id = one.id, %error, "a subscription could not be removed at Microsoft"),
+            Err(error) => {
+                tracing::warn!(subscription.id = one.id, %error, "a subscription could not be removed at Microsoft")
+            }
         }
         subscriptions::delete(app.store().write(), &one.id).await?;
     }

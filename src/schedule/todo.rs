@@ -85,7 +85,9 @@ async fn missing(app: &App, user: &str, list: &str, listed: &BTreeSet<String>) -
         let Some(last) = page.last() else { return Ok(targets) };
         after = Some(last.id.clone());
         for link in page.iter().filter(|link| link.kind == Kind::Task && !link.is_buried()) {
-            let copy = link.replica_of(user).filter(|copy| copy.list.as_deref() == Some(list) && !listed.contains(&copy.item_id));
+            let copy = link
+                .replica_of(user)
+                .filter(|copy| copy.list.as_deref() == Some(list) && !listed.contains(&copy.item_id));
             if let Some(copy) = copy {
                 targets.push(Target::Todo { user: user.to_owned(), list: list.to_owned(), id: copy.item_id.clone() });
             }

@@ -44,7 +44,8 @@ impl Context {
         let all = bindings::list(app.store().read()).await?;
         let binding = user.and_then(|user| all.iter().find(|binding| binding.user_id == user).cloned());
         let rules = rules_of(app, user).await?;
-        let bound = all.iter().filter(|b| b.enabled).filter_map(|b| b.mailbox.as_deref().map(sync::text::address)).collect();
+        let bound =
+            all.iter().filter(|b| b.enabled).filter_map(|b| b.mailbox.as_deref().map(sync::text::address)).collect();
         Ok(Self { app: app.clone(), espo, schema, graph, binding, rules, bindings: Arc::new(all), bound })
     }
 
@@ -109,7 +110,11 @@ impl Context {
     /// The kind that an unlinked event becomes.
     #[must_use]
     pub fn kind_of(&self, item: &sync::Item) -> Kind {
-        let all_day = item.values.get(&sync::Field::Time).and_then(sync::Value::as_when).is_some_and(|when| matches!(when, sync::When::AllDay { .. }));
+        let all_day = item
+            .values
+            .get(&sync::Field::Time)
+            .and_then(sync::Value::as_when)
+            .is_some_and(|when| matches!(when, sync::When::AllDay { .. }));
         match item.kind {
             Kind::Meeting if self.rules.new_events == NewEvents::Call && !all_day => Kind::Call,
             kind => kind,

@@ -4,7 +4,10 @@
 //! rules write no attendees, each bound participant gets a private copy instead, which follows the master and is only written.
 
 use store::links;
-use sync::{Answer, Attendees, Field, Item, Link, Outcome, Record, Refusal, Replica, ReplicaRole, Seen, Side, Value, Values, project};
+use sync::{
+    Answer, Attendees, Field, Item, Link, Outcome, Record, Refusal, Replica, ReplicaRole, Seen, Side, Value, Values,
+    project,
+};
 
 use super::context::Context;
 use super::error::WorkError;
@@ -25,7 +28,9 @@ pub fn is_copy(item: &Item) -> bool {
 /// # Errors
 /// See [`graph::Error`].
 pub async fn respond(context: &Context, link: &Link, address: &str, answer: Answer) -> Result<Outcome, WorkError> {
-    let of_address = |binding: &&store::bindings::Binding| binding.mailbox.as_deref().map(sync::text::address).as_deref() == Some(address);
+    let of_address = |binding: &&store::bindings::Binding| {
+        binding.mailbox.as_deref().map(sync::text::address).as_deref() == Some(address)
+    };
     let Some(binding) = context.bindings.iter().find(of_address) else {
         return Ok(refused(format!("the mailbox of {address} is not bound any more")));
     };
@@ -90,8 +95,14 @@ impl Task<'_> {
     }
 
     /// Brings the private copies of a pair into line: made, rewritten or taken away.
-    pub(super) async fn private_copies(&self, context: &Context, link: &mut Link, record: Option<&Record>) -> Result<(), WorkError> {
-        let copying = context.rules.attendees == Attendees::None && link.kind.is_event() && !link.outside && !link.is_buried();
+    pub(super) async fn private_copies(
+        &self,
+        context: &Context,
+        link: &mut Link,
+        record: Option<&Record>,
+    ) -> Result<(), WorkError> {
+        let copying =
+            context.rules.attendees == Attendees::None && link.kind.is_event() && !link.outside && !link.is_buried();
         let record = record.filter(|_| copying);
         let wanted: Vec<String> = record.map(|record| participants(context, record)).unwrap_or_default();
         let stale = |replica: &&Replica| replica.role == ReplicaRole::Private && !wanted.contains(&replica.user);
@@ -106,7 +117,9 @@ impl Task<'_> {
         let digest = sync::digest(&values);
         for user in wanted {
             let known = link.replica_of(&user).cloned();
-            if known.as_ref().is_some_and(|replica| replica.role != ReplicaRole::Private || replica.written.as_ref() == Some(&digest)) {
+            if known.as_ref().is_some_and(|replica| {
+                replica.role != ReplicaRole::Private || replica.written.as_ref() == Some(&digest)
+            }) {
                 continue;
             }
             let own = Context::of(self.app, Some(&user)).await?;
@@ -131,12 +144,17 @@ impl Task<'_> {
 fn participants(context: &Context, record: &Record) -> Vec<String> {
     let people = record.values.get(&Field::Participants).and_then(Value::as_people);
     let active = |binding: &&store::bindings::Binding| {
-        binding.enabled && binding.state == store::bindings::BindingState::Active && record.owner.as_ref() != Some(&binding.user_id)
+        binding.enabled
+            && binding.state == store::bindings::BindingState::Active
+            && record.owner.as_ref() != Some(&binding.user_id)
     };
     let takes_part = |binding: &&store::bindings::Binding| {
         let own = |address: &Option<String>| address.as_deref().map(sync::text::address);
         people.is_some_and(|people| {
-            [own(&binding.mailbox), own(&binding.email)].into_iter().flatten().any(|address| people.0.contains_key(&address))
+            [own(&binding.mailbox), own(&binding.email)]
+                .into_iter()
+                .flatten()
+                .any(|address| people.0.contains_key(&address))
         })
     };
     context.bindings.iter().filter(active).filter(takes_part).map(|binding| binding.user_id.clone()).collect()
@@ -144,7 +162,8 @@ fn participants(context: &Context, record: &Record) -> Vec<String> {
 
 /// What a private copy shows.
 fn shared(context: &Context, record: &Record) -> Values {
-    let projection = sync::Projection::new(context.owner().map_or(chrono_tz::Tz::UTC, |owner| owner.zone), &context.rules);
+    let projection =
+        sync::Projection::new(context.owner().map_or(chrono_tz::Tz::UTC, |owner| owner.zone), &context.rules);
     record
         .values
         .iter()
@@ -169,6 +188,12 @@ async fn write_copy(own: &Context, link: &Link, known: Option<&Replica>, values:
         }
     }
     let transaction = format!("{}-{}-{}", link.id, mailbox.user, own.now().timestamp_millis());
-    let new = graph::NewEvent { transaction_id: &transaction, marker: &marker, record: None, category: own.category(link.kind), attendees: None };
+    let new = graph::NewEvent {
+        transaction_id: &transaction,
+        marker: &marker,
+        record: None,
+        category: own.category(link.kind),
+        attendees: None,
+    };
     Ok(own.graph.create_event(&mailbox, values, new).await?)
 }

@@ -103,7 +103,9 @@ async fn turn(app: &App, units: usize, after_lane: Option<&str>) -> store::Resul
     let per_lane = usize::try_from(app.connections().settings().events_per_iteration).unwrap_or(10).max(1);
     let lease = &app.ids().next();
     let transaction = app.store().begin().await?;
-    let units = messages::lease_due(&transaction, &Turn { lease, now, until: now + LEASE, units, per_lane, after_lane }).await?;
+    let units =
+        messages::lease_due(&transaction, &Turn { lease, now, until: now + LEASE, units, per_lane, after_lane })
+            .await?;
     transaction.commit().await.map_err(store::StoreError::from)?;
     Ok(units)
 }

@@ -66,7 +66,9 @@ impl WorkError {
         match self {
             Self::Espo(error) => match error.disposition() {
                 espocrm::Disposition::Retry { after } => Fate::Retry { after, counts: after.is_none() },
-                espocrm::Disposition::Refetch | espocrm::Disposition::Unsure => Fate::Retry { after: None, counts: true },
+                espocrm::Disposition::Refetch | espocrm::Disposition::Unsure => {
+                    Fate::Retry { after: None, counts: true }
+                }
                 espocrm::Disposition::Denied => Fate::Operator,
                 espocrm::Disposition::Fail => Fate::Dead,
             },

@@ -5,7 +5,8 @@
 
 use espocrm::{Edit, Fetched, NewRecord};
 use sync::{
-    Action, Answer, Field, Files, Item, Kind, Link, Outcome, People, Person, Record, Refusal, Role, Value, Values, Writes,
+    Action, Answer, Field, Files, Item, Kind, Link, Outcome, People, Person, Record, Refusal, Role, Value, Values,
+    Writes,
 };
 
 use super::context::Context;
@@ -88,7 +89,8 @@ async fn update_item(context: &Context, link: &Link, ends: &Ends<'_>, writes: &W
     let Some(item) = ends.item else { return Ok(Outcome::Stale) };
     let record = ends.record.map(|fetched| &fetched.record.values);
     let (values, files) = apart(writes);
-    let mut written = if values.is_empty() { item.clone() } else { items::update(context, item, &values, record).await? };
+    let mut written =
+        if values.is_empty() { item.clone() } else { items::update(context, item, &values, record).await? };
     if let Some(files) = files {
         written = files::to_item(context, link, ends, written, &files).await?;
     }
@@ -102,7 +104,13 @@ async fn delete_item(context: &Context, ends: &Ends<'_>) -> Result<Outcome, Work
     Ok(Outcome::Deleted)
 }
 
-async fn create_record(context: &Context, link: &Link, ends: &Ends<'_>, kind: Kind, writes: &Writes) -> Result<Outcome, WorkError> {
+async fn create_record(
+    context: &Context,
+    link: &Link,
+    ends: &Ends<'_>,
+    kind: Kind,
+    writes: &Writes,
+) -> Result<Outcome, WorkError> {
     let (values, files) = apart(writes);
     let people = participants(context, &values, &People::default(), &link.owner).await?;
     let marker = relink::marker_of(link);
@@ -135,7 +143,8 @@ async fn write_record(
     };
     let named = files::for_record(context, current, item, &files).await?;
     let client = &context.espo.client;
-    let mut updated = client.update_with_files(&context.schema, edit, Some(&named.ids), context.acting()).await?.fetched;
+    let mut updated =
+        client.update_with_files(&context.schema, edit, Some(&named.ids), context.acting()).await?.fetched;
     files::written_to(context, &mut updated, &named).await?;
     Ok(updated)
 }
@@ -147,13 +156,21 @@ async fn delete_record(context: &Context, ends: &Ends<'_>) -> Result<Outcome, Wo
     Ok(Outcome::Deleted)
 }
 
-async fn participants(context: &Context, values: &Values, known: &People, owner: &str) -> Result<people::Lookup, WorkError> {
+async fn participants(
+    context: &Context,
+    values: &Values,
+    known: &People,
+    owner: &str,
+) -> Result<people::Lookup, WorkError> {
     let Some(target) = values.get(&Field::Participants).and_then(Value::as_people) else {
         return Ok(people::Lookup::default());
     };
     let lookup = people::resolve(&context.espo.client, &context.rules, &context.bindings, target, known, owner).await?;
     if !lookup.left_out.is_empty() {
-        tracing::info!(addresses = lookup.left_out.join(", "), "participants are left out: nobody in EspoCRM has these addresses");
+        tracing::info!(
+            addresses = lookup.left_out.join(", "),
+            "participants are left out: nobody in EspoCRM has these addresses"
+        );
     }
     Ok(lookup)
 }

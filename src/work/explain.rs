@@ -8,7 +8,14 @@ use super::reconcile::Task;
 
 /// The history entries of a plan that was tried: one for each step that was carried out.
 #[must_use]
-pub fn entries(task: &Task<'_>, context: &Context, before: &Link, after: &Link, plan: &Plan, outcomes: &[Outcome]) -> Vec<Entry> {
+pub fn entries(
+    task: &Task<'_>,
+    context: &Context,
+    before: &Link,
+    after: &Link,
+    plan: &Plan,
+    outcomes: &[Outcome],
+) -> Vec<Entry> {
     let entry = |(step, outcome): (&sync::Step, &Outcome)| {
         let (shown, gone) = match outcome {
             Outcome::Record(record) => (Some(&record.values), false),

@@ -12,8 +12,8 @@ use store::messages::{self, Unit};
 use sync::{Cause, Change, Deletions, LinkState, Reason, Target};
 
 use super::dispatch::Worker;
-use super::items::Place;
 use super::error::{Fate, WorkError, backoff, sentence};
+use super::items::Place;
 use super::reconcile::{Report, Task, Written};
 use crate::app::App;
 
@@ -198,7 +198,8 @@ async fn waiting(app: &App, user: &str, now: DateTime<Utc>) -> Result<u64, WorkE
     let links = store::links::of_user_in(app.store().read(), user, &["deleting"]).await?;
     let open = |link: &&sync::Link| matches!(link.state, LinkState::Deleting { since, .. } if now - since < TOGETHER);
     // A deleted series counts once, however many occurrences it had.
-    let unit = |link: &sync::Link| link.occurrence.as_ref().map_or_else(|| link.id.clone(), |(series, _)| series.clone());
+    let unit =
+        |link: &sync::Link| link.occurrence.as_ref().map_or_else(|| link.id.clone(), |(series, _)| series.clone());
     Ok(links.iter().filter(open).map(unit).collect::<BTreeSet<_>>().len() as u64)
 }
 
@@ -212,7 +213,11 @@ pub async fn deletions(app: &App, user: &str, now: DateTime<Utc>) -> Result<Dele
     let confirmed = hold.is_some_and(|hold| {
         hold.state == HoldState::Confirmed && hold.decided.is_some_and(|decided| now - decided < TOGETHER)
     });
-    Ok(Deletions { waiting: waiting(app, user, now).await?, links: store::links::count_of_user(read, user).await?, confirmed })
+    Ok(Deletions {
+        waiting: waiting(app, user, now).await?,
+        links: store::links::count_of_user(read, user).await?,
+        confirmed,
+    })
 }
 
 /// Looks again at everything that a confirmed hold kept back.

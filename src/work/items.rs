@@ -95,7 +95,12 @@ pub async fn all_tasks(context: &Context, mailbox: &Mailbox) -> Result<Vec<Item>
 ///
 /// # Errors
 /// See [`graph::Error`].
-pub async fn create(context: &Context, link: &Link, transaction_id: &str, mut values: Values) -> Result<Item, WorkError> {
+pub async fn create(
+    context: &Context,
+    link: &Link,
+    transaction_id: &str,
+    mut values: Values,
+) -> Result<Item, WorkError> {
     let mailbox = context.mailbox()?;
     let item = if link.kind.is_event() {
         let people = match values.remove(&Field::Participants) {
@@ -103,7 +108,13 @@ pub async fn create(context: &Context, link: &Link, transaction_id: &str, mut va
             _ => People::default(),
         };
         let record = link.record_id.as_ref().map(|id| format!("{}:{id}", link.kind));
-        let new = NewEvent { transaction_id, marker: &link.id, record: record.as_deref(), category: context.category(link.kind), attendees: Some(&people) };
+        let new = NewEvent {
+            transaction_id,
+            marker: &link.id,
+            record: record.as_deref(),
+            category: context.category(link.kind),
+            attendees: Some(&people),
+        };
         context.graph.create_event(&mailbox, &values, new).await?
     } else {
         let url = record_url(context, link);
@@ -125,7 +136,12 @@ fn record_url(context: &Context, link: &Link) -> Option<Url> {
 ///
 /// # Errors
 /// See [`graph::Error`].
-pub async fn update(context: &Context, item: &Item, changes: &Values, record: Option<&Values>) -> Result<Item, WorkError> {
+pub async fn update(
+    context: &Context,
+    item: &Item,
+    changes: &Values,
+    record: Option<&Values>,
+) -> Result<Item, WorkError> {
     let mailbox = context.mailbox()?;
     let patch = Patch { etag: item.etag.as_deref(), changes, body_is_rich: item.body_is_rich };
     let mut written = match &item.list {
@@ -163,7 +179,8 @@ struct Chosen {
 /// When the mailbox cannot be asked, or has no such list.
 pub async fn list(context: &Context, mailbox: &Mailbox) -> Result<String, WorkError> {
     let name = format!("todo-list:{}", mailbox.user);
-    let wanted = context.binding.as_ref().and_then(|binding| binding.todo_list.clone()).filter(|wanted| !wanted.is_empty());
+    let wanted =
+        context.binding.as_ref().and_then(|binding| binding.todo_list.clone()).filter(|wanted| !wanted.is_empty());
     let known = cursors::get(context.app.store().read(), &name).await?;
     if let Some(chosen) = known.and_then(|text| serde_json::from_str::<Chosen>(&text).ok())
         && chosen.wanted == wanted
@@ -172,11 +189,15 @@ pub async fn list(context: &Context, mailbox: &Mailbox) -> Result<String, WorkEr
     }
     let lists = context.graph.lists(mailbox).await?;
     let found = match &wanted {
-        Some(wanted) => lists.into_iter().find(|list| list.id == *wanted || list.display_name.eq_ignore_ascii_case(wanted)),
+        Some(wanted) => {
+            lists.into_iter().find(|list| list.id == *wanted || list.display_name.eq_ignore_ascii_case(wanted))
+        }
         None => lists.into_iter().find(graph::List::is_default),
     };
     let Some(list) = found else {
-        return Err(WorkError::Refused("the mailbox has no such To Do list; choose another one in the binding".to_owned()));
+        return Err(WorkError::Refused(
+            "the mailbox has no such To Do list; choose another one in the binding".to_owned(),
+        ));
     };
     let text = serde_json::to_string(&Chosen { wanted, id: list.id.clone() }).unwrap_or_default();
     cursors::put(context.app.store().write(), &name, &text, context.now()).await?;

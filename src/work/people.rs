@@ -32,7 +32,8 @@ pub async fn resolve(
         // A bound mailbox belongs to its user, whatever address EspoCRM has for that user.
         match bindings.iter().find(|binding| binding.mailbox.as_deref() == Some(address)) {
             Some(binding) => {
-                let found = Found { entity: Entity::User, id: binding.user_id.clone(), name: binding.user_name.clone() };
+                let found =
+                    Found { entity: Entity::User, id: binding.user_id.clone(), name: binding.user_name.clone() };
                 lookup.resolved.insert(address.clone(), found);
             }
             None => open.push((address.clone(), person.name.clone())),
@@ -58,7 +59,13 @@ pub async fn resolve(
     Ok(lookup)
 }
 
-async fn made(client: &Client, rules: &Rules, address: &str, name: Option<&str>, owner: &str) -> espocrm::Result<Option<Found>> {
+async fn made(
+    client: &Client,
+    rules: &Rules,
+    address: &str,
+    name: Option<&str>,
+    owner: &str,
+) -> espocrm::Result<Option<Found>> {
     let kind = match rules.create_participant_as {
         CreateParticipantAs::Lead => PersonKind::Lead,
         CreateParticipantAs::Contact => PersonKind::Contact,
@@ -85,7 +92,12 @@ mod tests {
     #[test]
     fn senders_that_nobody_reads_and_own_domains_are_nobody() {
         let own = vec!["contoso.example".to_owned()];
-        for address in ["no-reply@x.example", "NoReply@x.example".to_lowercase().as_str(), "do-not-reply@x.example", "new@Contoso.example"] {
+        for address in [
+            "no-reply@x.example",
+            "NoReply@x.example".to_lowercase().as_str(),
+            "do-not-reply@x.example",
+            "new@Contoso.example",
+        ] {
             assert!(is_nobody(address, &own), "{address}");
         }
         assert!(!is_nobody("nora.reply@x.example", &own));

@@ -8,17 +8,17 @@ use espocrm::Fetched;
 use store::bindings::BindingState;
 use store::links;
 use sync::{
-    Action, Agreed, Base, Cause, Field, Item, Kind, Link, LinkState, Outcome, Owner, Plan, Reason, Record, Replica, ReplicaRole, Role,
-    Seen, Series, Side, Value, Verdict, View, absorb, decide,
+    Action, Agreed, Base, Cause, Field, Item, Kind, Link, LinkState, Outcome, Owner, Plan, Reason, Record, Replica,
+    ReplicaRole, Role, Seen, Series, Side, Value, Verdict, View, absorb, decide,
 };
 
 use super::context::Context;
-use super::error::WorkError;
-use super::execute::{Ends, execute};
-use super::execute::record_as_seen;
-use super::items::{self, Place};
 use super::copies;
+use super::error::WorkError;
+use super::execute::record_as_seen;
+use super::execute::{Ends, execute};
 use super::files::{self, Depth};
+use super::items::{self, Place};
 use super::locks::Locks;
 use super::relink;
 use crate::app::App;
@@ -114,13 +114,16 @@ impl Task<'_> {
         if acting == espocrm::Acting::Connector || context.binding.is_none() {
             return Ok(fetched);
         }
-        let again = context.espo.client.record(&context.schema, fetched.record.kind, &fetched.record.id, acting).await?;
+        let again =
+            context.espo.client.record(&context.schema, fetched.record.kind, &fetched.record.id, acting).await?;
         Ok(if let Seen::Present(again) = again { again } else { fetched })
     }
 
     async fn adopt_record(&self, link: &Link, id: &str) -> Result<Report, WorkError> {
         let _lock = self.locks.acquire(format!("link:{}", link.id)).await;
-        let Some(mut link) = links::by_id(self.app.store().read(), &link.id).await? else { return Ok(Report::Idle(None)) };
+        let Some(mut link) = links::by_id(self.app.store().read(), &link.id).await? else {
+            return Ok(Report::Idle(None));
+        };
         if link.record_id.is_none() {
             link.record_id = Some(id.to_owned());
             links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
@@ -129,7 +132,13 @@ impl Task<'_> {
     }
 
     /// A record without a link: matched with an equal item, or given a new one, or left alone.
-    async fn take_in_record(&self, context: &Context, fetched: Fetched, owner: &str, fingerprint: String) -> Result<Report, WorkError> {
+    async fn take_in_record(
+        &self,
+        context: &Context,
+        fetched: Fetched,
+        owner: &str,
+        fingerprint: String,
+    ) -> Result<Report, WorkError> {
         if context.binding.as_ref().is_some_and(|binding| binding.enabled && binding.state != BindingState::Active) {
             // It waits for the sign-in rather than being passed over.
             context.mailbox()?;
@@ -179,7 +188,12 @@ impl Task<'_> {
     }
 
     /// An item of the same title, start and end in the owner's mailbox that no link has yet.
-    async fn equal_item(&self, context: &Context, record: &Record, fingerprint: &str) -> Result<Option<Item>, WorkError> {
+    async fn equal_item(
+        &self,
+        context: &Context,
+        record: &Record,
+        fingerprint: &str,
+    ) -> Result<Option<Item>, WorkError> {
         let Some(when) = record.values.get(&Field::Time).and_then(Value::as_when) else { return Ok(None) };
         let planned = matches!(self.cause, Cause::FirstSync | Cause::Manual | Cause::Sweep | Cause::Replay);
         if record.kind == Kind::Task && !planned {
@@ -187,7 +201,9 @@ impl Task<'_> {
             return Ok(None);
         }
         for item in items::at(context, record.kind, when).await? {
-            let free = item.series != Series::Master && !copies::is_copy(&item) && links::by_item(self.app.store().read(), &item.user, &item.id).await?.is_none();
+            let free = item.series != Series::Master
+                && !copies::is_copy(&item)
+                && links::by_item(self.app.store().read(), &item.user, &item.id).await?.is_none();
             let same = fingerprint_of(context, &item.user, record.kind, &item.values) == fingerprint;
             if free && same && context.kind_of(&item) == record.kind && self.is_unclaimed(&item).await? {
                 return Ok(Some(item));
@@ -263,7 +279,9 @@ impl Task<'_> {
 
     /// The occurrences of a series inside the horizon, and those that have a link already.
     async fn expand(&self, context: &Context, mailbox: &graph::Mailbox, master: &Item) -> Result<Report, WorkError> {
-        let from = context.owner().map_or_else(|| context.now(), |owner| owner.start_date.and_time(chrono::NaiveTime::MIN).and_utc());
+        let from = context
+            .owner()
+            .map_or_else(|| context.now(), |owner| owner.start_date.and_time(chrono::NaiveTime::MIN).and_utc());
         let from = from.max(context.now() - chrono::Duration::days(31));
         let instances = context.graph.instances(mailbox, &master.id, from, context.horizon()).await?;
         let mut ids: Vec<String> = instances.into_iter().map(|item| item.id).collect();
@@ -352,11 +370,19 @@ impl Task<'_> {
     }
 
     /// A record of the title, time and owner that `link` intends, without a link of its own.
-    async fn equal_record(&self, context: &Context, link: &Link, since: Option<DateTime<Utc>>) -> Result<Option<Fetched>, WorkError> {
-        let (Some(title), Some(time)) = (link.base.get(&Field::Title), link.base.get(&Field::Time)) else { return Ok(None) };
+    async fn equal_record(
+        &self,
+        context: &Context,
+        link: &Link,
+        since: Option<DateTime<Utc>>,
+    ) -> Result<Option<Fetched>, WorkError> {
+        let (Some(title), Some(time)) = (link.base.get(&Field::Title), link.base.get(&Field::Time)) else {
+            return Ok(None);
+        };
         let (Some(title), Some(when)) = (title.espo.as_text(), time.espo.as_when()) else { return Ok(None) };
         let oldest = since.unwrap_or_default();
-        let found = context.espo.client.find_created(&context.schema, link.kind, &link.owner, title, when, oldest).await?;
+        let found =
+            context.espo.client.find_created(&context.schema, link.kind, &link.owner, title, when, oldest).await?;
         for fetched in found {
             if links::by_record(self.app.store().read(), link.kind, &fetched.record.id).await?.is_none() {
                 return Ok(Some(fetched));
@@ -367,7 +393,12 @@ impl Task<'_> {
 
     /// A record that the connector's own user has made since the intent and that has the intended title or time, when a person
     /// has changed the other since.
-    async fn made_by_us(&self, context: &Context, link: &Link, since: DateTime<Utc>) -> Result<Option<Fetched>, WorkError> {
+    async fn made_by_us(
+        &self,
+        context: &Context,
+        link: &Link,
+        since: DateTime<Utc>,
+    ) -> Result<Option<Fetched>, WorkError> {
         let me = context.espo.me().await?;
         let made = context.espo.client.created_by(&context.schema, link.kind, &link.owner, &me.id, since).await?;
         let intended = |fetched: &Fetched, field: &Field| {
@@ -427,7 +458,13 @@ impl Task<'_> {
     }
 
     /// The record was given to somebody else: the master copy moves to that mailbox, or goes when there is none.
-    async fn reassign(&self, context: &Context, mut link: Link, item: &Seen<Item>, owner: String) -> Result<Report, WorkError> {
+    async fn reassign(
+        &self,
+        context: &Context,
+        mut link: Link,
+        item: &Seen<Item>,
+        owner: String,
+    ) -> Result<Report, WorkError> {
         let now = context.now();
         tracing::info!(link.id = link.id, from = link.owner, to = owner, "a record was reassigned");
         if let Seen::Present(item) = item {
@@ -634,7 +671,8 @@ impl Task<'_> {
         if !stale {
             self.private_copies(context, &mut next, seen_record.present()).await?;
         }
-        if let Some(Outcome::Refused(refusal)) = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Refused(_))) {
+        if let Some(Outcome::Refused(refusal)) = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Refused(_)))
+        {
             return Err(WorkError::Refused(refusal.sentence.clone()));
         }
         Ok(if stale { Round::Again(Box::new(next)) } else { Round::Done(report) })
@@ -654,7 +692,13 @@ impl Task<'_> {
         Ok(())
     }
 
-    async fn decide(&self, context: &Context, link: Option<&Link>, record: &Seen<Record>, item: &Seen<Item>) -> Result<Plan, WorkError> {
+    async fn decide(
+        &self,
+        context: &Context,
+        link: Option<&Link>,
+        record: &Seen<Record>,
+        item: &Seen<Item>,
+    ) -> Result<Plan, WorkError> {
         self.decide_at(context, link, record, item, context.now()).await
     }
 
@@ -670,18 +714,21 @@ impl Task<'_> {
         now: DateTime<Utc>,
     ) -> Result<Plan, WorkError> {
         let read = self.app.store().read();
-        let switched_on = match (record.present(), link.and_then(|link| link.record_id.as_deref().map(|id| (link.kind, id)))) {
-            (Some(record), _) => store::switches::is_enabled(read, record.kind, &record.id).await?,
-            (None, Some((kind, id))) => store::switches::is_enabled(read, kind, id).await?,
-            (None, None) => true,
-        };
+        let switched_on =
+            match (record.present(), link.and_then(|link| link.record_id.as_deref().map(|id| (link.kind, id)))) {
+                (Some(record), _) => store::switches::is_enabled(read, record.kind, &record.id).await?,
+                (None, Some((kind, id))) => store::switches::is_enabled(read, kind, id).await?,
+                (None, None) => true,
+            };
         let one_gone = matches!((record, item), (Seen::Gone, Seen::Present(_)) | (Seen::Present(_), Seen::Gone));
         let deletions = match link {
             Some(link) if one_gone => super::handle::deletions(self.app, &link.owner, now).await?,
             _ => sync::Deletions::default(),
         };
         let grace = chrono::Duration::from_std(self.app.config().sync.deletion_grace).unwrap_or_default();
-        let owner = context.owner().map(|owner| Owner { taking_in: owner.taking_in || self.cause == Cause::FirstSync, ..owner });
+        let owner = context
+            .owner()
+            .map(|owner| Owner { taking_in: owner.taking_in || self.cause == Cause::FirstSync, ..owner });
         Ok(decide(&View {
             link,
             record,
@@ -713,9 +760,8 @@ fn forget_version(link: &mut Link, item: Option<&Item>) {
 /// What the link says of an end that was not there: gone where it was known, else not looked at.
 const fn gone_or_unknown<T>(link: &Link, side: Side) -> Seen<T> {
     match (&link.state, side) {
-        (LinkState::Creating { side: Side::Espo, .. }, Side::Espo) | (LinkState::Creating { side: Side::Outlook, .. }, Side::Outlook) => {
-            Seen::Unknown
-        }
+        (LinkState::Creating { side: Side::Espo, .. }, Side::Espo)
+        | (LinkState::Creating { side: Side::Outlook, .. }, Side::Outlook) => Seen::Unknown,
         _ => Seen::Gone,
     }
 }
@@ -776,7 +822,9 @@ fn prepare(link: &mut Link, plan: &Plan, now: DateTime<Utc>) {
 }
 
 fn is_written_to(plan: &Plan, side: Side, field: &Field) -> bool {
-    plan.steps.iter().any(|step| step.action.side() == side && step.action.writes().is_some_and(|writes| writes.contains_key(field)))
+    plan.steps
+        .iter()
+        .any(|step| step.action.side() == side && step.action.writes().is_some_and(|writes| writes.contains_key(field)))
 }
 
 /// What is going to be written, as a base: after a crash it tells what was edited since from what we wrote.
@@ -845,7 +893,9 @@ fn report(plan: &Plan, outcomes: &[Outcome]) -> Report {
         .steps
         .iter()
         .zip(outcomes)
-        .filter(|(_, outcome)| matches!(outcome, Outcome::Record(_) | Outcome::Item(_) | Outcome::Deleted | Outcome::Answered))
+        .filter(|(_, outcome)| {
+            matches!(outcome, Outcome::Record(_) | Outcome::Item(_) | Outcome::Deleted | Outcome::Answered)
+        })
         .map(|(step, _)| match step.action {
             Action::CreateItem { .. } | Action::CreateRecord { .. } => Written::Created,
             Action::UpdateItem { .. } | Action::UpdateRecord { .. } | Action::Respond { .. } => Written::Updated,

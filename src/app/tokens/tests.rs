@@ -70,7 +70,13 @@ async fn world(mode: Mode) -> World {
     let clock = ManualClock::at(DateTime::from_timestamp_millis(1_800_000_000_000).unwrap());
     let app = App::build_with(config, Clock::Manual(clock.clone()), BuildOptions::default()).await.unwrap();
     let call_category = "Call".to_owned();
-    let mailbox = Mailbox { user: "anna".to_owned(), address: "anna@x.example".to_owned(), zone: None, call_category, pairs: std::sync::Arc::default() };
+    let mailbox = Mailbox {
+        user: "anna".to_owned(),
+        address: "anna@x.example".to_owned(),
+        zone: None,
+        call_category,
+        pairs: std::sync::Arc::default(),
+    };
     let world = World { app, platform, clock, mailbox, _dir: dir };
     world.bind().await;
     world

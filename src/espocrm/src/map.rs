@@ -239,7 +239,8 @@ impl Row<'_> {
             ids => ids,
         };
         let names = self.row.get("attachmentsNames");
-        let name = |id: &String| names.and_then(|names| names.get(id)).and_then(Json::as_str).unwrap_or_default().to_owned();
+        let name =
+            |id: &String| names.and_then(|names| names.get(id)).and_then(Json::as_str).unwrap_or_default().to_owned();
         Ok(ids.map(|ids| ids.into_iter().map(|id| (id.clone(), name(&id))).collect()))
     }
 

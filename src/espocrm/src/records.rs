@@ -155,8 +155,7 @@ impl Client {
     /// late: step back some seconds from time to time.
     pub async fn changed_since(&self, schema: &Schema, kind: Kind, cursor: &Cursor, limit: u32) -> Result<Page<Brief>> {
         let kind_schema = schema.of(kind)?;
-        let select =
-            map::selection(kind, kind_schema).into_iter().filter(|name| !is_people(name));
+        let select = map::selection(kind, kind_schema).into_iter().filter(|name| !is_people(name));
         let mut list = List::new(vec![Where::beyond("modifiedAt", cursor.at, cursor.id.as_deref())], select);
         list.order = Some("modifiedAt");
         list.limit = limit;

@@ -202,8 +202,7 @@ impl Client {
         let config = self.config();
         // A configured pair goes before the usual fields.
         let paired = config.pairs.iter().any(|pair| pair.kind == kind && pair.outlook == sync::Part::Location);
-        let location =
-            config.location_fields.iter().find(|name| kind.is_event() && !paired && usable(name)).cloned();
+        let location = config.location_fields.iter().find(|name| kind.is_event() && !paired && usable(name)).cloned();
         let max = location.as_ref().and_then(|name| fields.get(name)?.get("maxLength")?.as_u64());
         let (extras, unusable) = crate::extra::of(kind, &config.pairs, fields);
         KindSchema {

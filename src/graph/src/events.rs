@@ -119,8 +119,11 @@ impl Client {
         let people = patch.changes.get(&Field::Participants).and_then(Value::as_people);
         let keeps_body = patch.body_is_rich && patch.changes.contains_key(&Field::Body);
         let adds_category = extra::writes_categories(patch.changes, &mailbox.pairs);
-        let current =
-            if people.is_some() || keeps_body || adds_category { Some(self.current(mailbox, id, patch.etag).await?) } else { None };
+        let current = if people.is_some() || keeps_body || adds_category {
+            Some(self.current(mailbox, id, patch.etag).await?)
+        } else {
+            None
+        };
         let html = current.as_ref().and_then(|event| event.body.as_ref()).filter(|body| body.is_html());
         let mut body = map::write(patch.changes, html.and_then(|body| body.content.as_deref()).filter(|_| keeps_body))?;
         if let (Some(people), Some(event)) = (people, &current) {
@@ -155,8 +158,10 @@ impl Client {
 
     /// What a write has to keep.
     async fn current(&self, mailbox: &Mailbox, id: &str, etag: Option<&str>) -> Result<wire::Event> {
-        let url =
-            with_query(self.address(mailbox, &["events", id])?, &[("$select", "body,attendees,organizer,isOrganizer,categories")]);
+        let url = with_query(
+            self.address(mailbox, &["events", id])?,
+            &[("$select", "body,attendees,organizer,isOrganizer,categories")],
+        );
         let event: wire::Event = self.send(mailbox, Call::event(Method::GET, url)).await?.json()?;
         match (etag, &event.etag) {
             (Some(read), Some(current)) if read != current => Err(Error::Stale),
@@ -331,7 +336,8 @@ pub(crate) fn expand_of(ids: &[String]) -> String {
 
 /// The window of a view. Delta takes no further options.
 pub(crate) fn in_window(url: Url, from: DateTime<Utc>, to: DateTime<Utc>, expanded: Option<&Mailbox>) -> Url {
-    let (from, to, expand) = (wire::query_moment(from), wire::query_moment(to), expanded.map(expand).unwrap_or_default());
+    let (from, to, expand) =
+        (wire::query_moment(from), wire::query_moment(to), expanded.map(expand).unwrap_or_default());
     let mut options = vec![("startDateTime", from.as_str()), ("endDateTime", to.as_str())];
     if expanded.is_some() {
         options.extend([("$expand", expand.as_str()), ("$top", PAGE)]);

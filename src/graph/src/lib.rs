@@ -14,9 +14,9 @@
 
 mod attachment;
 pub mod auth;
-pub mod certificate;
 mod batch;
 mod body;
+pub mod certificate;
 mod client;
 mod delta;
 mod error;

@@ -10,9 +10,9 @@ use chrono_tz::Tz;
 
 use crate::merge::Terms;
 use crate::{
-    Action, Agreed, Answer, Attendees, Base, Cancelled, Direction, Field, Item, Link, LinkState, NotHeld, Plan, Priority,
-    PrivateEvents, Projection, Reason, Record, Role, Rules, Seen, Series, Side, Status, Step, Value, Values, Verdict,
-    Write, Writes, merge_field, project, text,
+    Action, Agreed, Answer, Attendees, Base, Cancelled, Direction, Field, Item, Link, LinkState, NotHeld, Plan,
+    Priority, PrivateEvents, Projection, Reason, Record, Role, Rules, Seen, Series, Side, Status, Step, Value, Values,
+    Verdict, Write, Writes, merge_field, project, text,
 };
 
 /// The bound user whose mailbox holds, or is to hold, the master copy.

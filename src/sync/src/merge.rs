@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Agreed, Answer, Direction, Field, File, Files, Kind, People, Person, Priority, Projection, Reason, Side, Value, project,
+    Agreed, Answer, Direction, Field, File, Files, Kind, People, Person, Priority, Projection, Reason, Side, Value,
+    project,
 };
 
 /// What becomes of one field.

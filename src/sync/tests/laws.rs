@@ -378,7 +378,8 @@ fn files_may_come_from_both_sides_in_turns_but_one_that_comes_and_goes_is_left_a
     let rules = Rules::default();
     let file = |name: String| sync::File { name, hash: "1".into(), size: 1, ids: [].into() };
     let files = |world: &World, side: Side| {
-        let value = if side == Side::Espo { world.espo(&Field::Attachments) } else { world.outlook(&Field::Attachments) };
+        let value =
+            if side == Side::Espo { world.espo(&Field::Attachments) } else { world.outlook(&Field::Attachments) };
         value.and_then(Value::as_files).cloned().unwrap_or_default()
     };
     let mut world = World::with_task(world::plain_task("files"));
@@ -395,7 +396,11 @@ fn files_may_come_from_both_sides_in_turns_but_one_that_comes_and_goes_is_left_a
     for turn in 0..12 {
         let side = if turn % 2 == 0 { Side::Espo } else { Side::Outlook };
         let mut all = files(&world, side);
-        if turn % 2 == 0 { all.insert(file("fight".into())) } else { all.remove(&file("fight".into())) }
+        if turn % 2 == 0 {
+            all.insert(file("fight".into()))
+        } else {
+            all.remove(&file("fight".into()))
+        }
         world.edit(&Edit::Set(side, Field::Attachments, Value::Files(all)));
         world.reconcile(&rules, Crash::Never);
     }

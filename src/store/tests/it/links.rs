@@ -22,7 +22,14 @@ fn link(id: &str, owner: &str) -> Link {
 }
 
 fn replica(user: &str, item: &str, role: ReplicaRole) -> Replica {
-    Replica { user: user.to_owned(), item_id: item.to_owned(), list: None, role, etag: Some("W/\"1\"".to_owned()), written: None }
+    Replica {
+        user: user.to_owned(),
+        item_id: item.to_owned(),
+        list: None,
+        role,
+        etag: Some("W/\"1\"".to_owned()),
+        written: None,
+    }
 }
 
 fn starting(mut link: Link, start: DateTime<Utc>) -> Link {

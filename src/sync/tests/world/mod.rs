@@ -6,9 +6,9 @@ use chrono::{DateTime, Duration, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
 use proptest::prelude::*;
 use sync::{
-    Action, Agreed, Answer, Day, Deletions, Direction, Field, File, Files, Importance, Item, Kind, KindRules, Link, NotHeld, Outcome, Owner, People,
-    Person, Plan, Priority, Projection, Reason, Record, Role, Rules, Seen, Series, Side, Status, Value, Values, View,
-    When, absorb, agree, decide, project,
+    Action, Agreed, Answer, Day, Deletions, Direction, Field, File, Files, Importance, Item, Kind, KindRules, Link,
+    NotHeld, Outcome, Owner, People, Person, Plan, Priority, Projection, Reason, Record, Role, Rules, Seen, Series,
+    Side, Status, Value, Values, View, When, absorb, agree, decide, project,
 };
 
 pub const FUTURE: i64 = 1_800_000_000;
@@ -480,9 +480,8 @@ pub fn values(side: Side) -> impl Strategy<Value = Values> {
 }
 
 fn due(side: Side) -> impl Strategy<Value = Option<Day>> {
-    let on = (0..400_u64).prop_map(|day| {
-        Day::On(NaiveDate::from_ymd_opt(2027, 1, 1).expect("a date") + chrono::Days::new(day))
-    });
+    let on = (0..400_u64)
+        .prop_map(|day| Day::On(NaiveDate::from_ymd_opt(2027, 1, 1).expect("a date") + chrono::Days::new(day)));
     let day = match side {
         Side::Espo => prop_oneof![on, (0..9000_i64).prop_map(|hour| Day::At(at(FUTURE + hour * 3600)))].boxed(),
         Side::Outlook => on.boxed(),

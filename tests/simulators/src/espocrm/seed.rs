@@ -216,7 +216,14 @@ impl EspoSim {
     }
 
     /// A person adds a file to a task. Gives its id.
-    pub fn attach(&self, user_name: &str, task: &str, name: &str, kind: &str, bytes: Vec<u8>) -> Result<String, Refusal> {
+    pub fn attach(
+        &self,
+        user_name: &str,
+        task: &str,
+        name: &str,
+        kind: &str,
+        bytes: Vec<u8>,
+    ) -> Result<String, Refusal> {
         let actor = self.actor(user_name)?;
         let id = self.with(|state| files::uploaded(state, &actor.id, name, kind, bytes));
         let id = id.ok_or_else(|| Refusal::new(500, ""))?;
@@ -228,7 +235,8 @@ impl EspoSim {
 
     /// A person removes a file from a task.
     pub fn detach(&self, user_name: &str, task: &str, file: &str) -> Result<(), Refusal> {
-        let all: Vec<String> = self.files(task).into_iter().map(|(known, ..)| known).filter(|known| known != file).collect();
+        let all: Vec<String> =
+            self.files(task).into_iter().map(|(known, ..)| known).filter(|known| known != file).collect();
         self.write_as(user_name, "PUT", "Task", Some(task), &json!({ "attachmentsIds": all })).map(drop)
     }
 

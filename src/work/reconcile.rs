@@ -482,7 +482,8 @@ impl Task<'_> {
         link.ical_uid = None;
         link.answers.clear();
         link.base.clear();
-        link.state = LinkState::Creating { side: Side::Outlook, since: now };
+        // Nothing has been sent for this intent, so nothing can be under way.
+        link.state = LinkState::Creating { side: Side::Outlook, since: now - LATE };
         links::save_alone(self.app.store(), &link, now).await?;
         Box::pin(self.locked(link, None)).await
     }
@@ -511,6 +512,9 @@ impl Task<'_> {
             return Ok((Some(record), Some(self.item_with_files(context, link).await?)));
         }
         let item = self.item_with_files(context, link).await?;
+        if item == Seen::Gone {
+            settled(context, link, Side::Outlook)?;
+        }
         if quick
             && hinted == Some(Side::Outlook)
             && let Seen::Present(item) = &item
@@ -524,7 +528,11 @@ impl Task<'_> {
             links::save_alone(self.app.store(), link, now).await?;
             return Ok((None, None));
         }
-        Ok((Some(self.record_with_files(context, link).await?), Some(item)))
+        let record = self.record_with_files(context, link).await?;
+        if record == Seen::Gone {
+            settled(context, link, Side::Espo)?;
+        }
+        Ok((Some(record), Some(item)))
     }
 
     async fn record_with_files(&self, context: &Context, link: &mut Link) -> Result<Seen<Fetched>, WorkError> {
@@ -563,7 +571,7 @@ impl Task<'_> {
                 link.record_id = Some(fetched.record.id.clone());
                 Ok(Seen::Present(fetched))
             }
-            None => settled(context, since).map(|()| Seen::Gone),
+            None => Ok(Seen::Gone),
         }
     }
 
@@ -577,13 +585,7 @@ impl Task<'_> {
                 }
                 Ok(seen)
             }
-            None => {
-                let seen = items::by_marker(context, link).await?;
-                if let (Seen::Gone, LinkState::Creating { since, .. }) = (&seen, &link.state) {
-                    settled(context, *since)?;
-                }
-                Ok(seen)
-            }
+            None => items::by_marker(context, link).await,
         }
     }
 
@@ -777,7 +779,11 @@ fn as_seen(context: &Context, link: &Link, item: &Seen<Item>, record: &Seen<Fetc
 }
 
 /// A request that was sent before a crash may arrive after we have looked: only after a while is "not there" believed.
-fn settled(context: &Context, since: DateTime<Utc>) -> Result<(), WorkError> {
+fn settled(context: &Context, link: &Link, gone: Side) -> Result<(), WorkError> {
+    let LinkState::Creating { side, since } = link.state else { return Ok(()) };
+    if side != gone {
+        return Ok(());
+    }
     let left = since + LATE - context.now();
     match left.to_std() {
         Ok(after) if !after.is_zero() => Err(WorkError::TooEarly { after }),

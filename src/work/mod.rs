@@ -2,7 +2,8 @@
 //!
 //! - [`dispatch`] leases due messages from the store and hands each to a task, a bounded number at a time;
 //! - [`handle`] turns one message into calls of [`reconcile`] and decides what becomes of it: done, later, parked, dead;
-//! - [`reconcile`] finds or makes the link, holds its lock, reads both ends afresh, decides, executes, absorbs and stores;
+//! - [`intake`] finds or makes the link of an end that has none;
+//! - [`reconcile`] holds its lock, reads both ends afresh, decides, executes, absorbs and stores;
 //! - [`copies`] are those in the mailboxes of other bound users;
 //! - [`execute`] is one step of a plan against one system; [`items`] gives events and To Do tasks the same verbs; [`people`]
 //!   finds out who participants are, [`files`] carries attachments of tasks;
@@ -20,6 +21,7 @@ pub mod explain;
 pub mod files;
 pub mod handle;
 pub mod inspect;
+pub mod intake;
 pub mod items;
 pub mod locks;
 pub mod people;

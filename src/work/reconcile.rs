@@ -9,7 +9,7 @@ use store::bindings::BindingState;
 use store::links;
 use sync::{
     Action, Agreed, Base, Cause, Field, Item, Kind, Link, LinkState, Outcome, Owner, Plan, Reason, Record, Replica,
-    ReplicaRole, Role, Seen, Series, Side, Value, Verdict, View, absorb, decide,
+    ReplicaRole, Role, Seen, Side, Value, Verdict, View, absorb, decide,
 };
 
 use super::context::Context;
@@ -20,7 +20,6 @@ use super::execute::{Ends, execute};
 use super::files::{self, Depth};
 use super::items::{self, Place};
 use super::locks::Locks;
-use super::relink;
 use crate::app::App;
 
 /// How late a request may arrive that was under way when the process ended or the connection broke.
@@ -73,348 +72,8 @@ pub struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// A hint at a record.
-    ///
-    /// # Errors
-    /// See [`WorkError`].
-    pub async fn record(&self, kind: Kind, id: &str) -> Result<Report, WorkError> {
-        let read = self.app.store().read();
-        if let Some(link) = links::by_record(read, kind, id).await? {
-            // A deletion waits for its grace: its hint is older than the look that found it.
-            if link.state == LinkState::Live && link.record_read.is_some_and(|at| at > self.received) {
-                return Ok(Report::Old);
-            }
-            return self.linked(&link.id, Some(Side::Espo)).await;
-        }
-        let _record = self.locks.acquire(format!("record:{kind}:{id}")).await;
-        let context = Context::of(self.app, None).await?;
-        let fetched = match context.espo.client.record(&context.schema, kind, id, espocrm::Acting::Connector).await? {
-            Seen::Present(fetched) => fetched,
-            Seen::Gone | Seen::Unknown => return Ok(Report::Idle(None)),
-        };
-        let Some(owner) = fetched.record.owner.clone() else { return Ok(Report::Idle(Some(Reason::NotBound))) };
-        let context = Context::of(self.app, Some(&owner)).await?;
-        let fetched = self.as_owner(&context, fetched).await?;
-        let fingerprint = fingerprint_of(&context, &owner, kind, &fetched.record.values);
-        let _content = self.locks.acquire(format!("content:{fingerprint}")).await;
-        if let Some(link) = links::by_record(read, kind, id).await? {
-            return self.linked(&link.id, Some(Side::Espo)).await;
-        }
-        for link in links::by_fingerprint_creating(read, &fingerprint).await? {
-            if link.record_id.is_none() && link.kind == kind {
-                return self.adopt_record(&link, id).await;
-            }
-        }
-        self.take_in_record(&context, fetched, &owner, fingerprint).await
-    }
-
-    /// Reads a record once more as its owner, whose reminders only he can see.
-    async fn as_owner(&self, context: &Context, fetched: Fetched) -> Result<Fetched, WorkError> {
-        let acting = context.acting();
-        if acting == espocrm::Acting::Connector || context.binding.is_none() {
-            return Ok(fetched);
-        }
-        let again =
-            context.espo.client.record(&context.schema, fetched.record.kind, &fetched.record.id, acting).await?;
-        Ok(if let Seen::Present(again) = again { again } else { fetched })
-    }
-
-    async fn adopt_record(&self, link: &Link, id: &str) -> Result<Report, WorkError> {
-        let _lock = self.locks.acquire(format!("link:{}", link.id)).await;
-        let Some(mut link) = links::by_id(self.app.store().read(), &link.id).await? else {
-            return Ok(Report::Idle(None));
-        };
-        if link.record_id.is_none() {
-            link.record_id = Some(id.to_owned());
-            links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
-        }
-        self.locked(link, Some(Side::Espo)).await
-    }
-
-    /// A record without a link: matched with an equal item, or given a new one, or left alone.
-    async fn take_in_record(
-        &self,
-        context: &Context,
-        fetched: Fetched,
-        owner: &str,
-        fingerprint: String,
-    ) -> Result<Report, WorkError> {
-        if context.binding.as_ref().is_some_and(|binding| binding.enabled && binding.state != BindingState::Active) {
-            // It waits for the sign-in rather than being passed over.
-            context.mailbox()?;
-        }
-        let record = Seen::Present(fetched.record.clone());
-        let plan = self.decide(context, None, &record, &Seen::Unknown).await?;
-        let Some(Action::CreateItem { .. }) = plan.steps.first().map(|step| &step.action) else {
-            return Ok(Report::Idle(left_alone(&plan)));
-        };
-        if let Some(link) = self.lost_record(context, &fetched).await? {
-            return self.linked(&link, None).await;
-        }
-        let now = context.now();
-        let lost = self.lost(fetched.record.marker.as_ref()).await?;
-        let id = lost.clone().unwrap_or_else(|| self.app.ids().next());
-        let mut link = Link::intent(id, fetched.record.kind, owner.to_owned(), Side::Outlook, fingerprint, now);
-        link.record_id = Some(fetched.record.id.clone());
-        if let Some(item) = self.equal_item(context, &fetched.record, &link.fingerprint).await? {
-            tracing::info!(record.id = fetched.record.id, item.id = item.id, "matched by equal content");
-            link.replicas = vec![replica(&item, &link.owner)];
-            links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
-            return self.linked(&link.id, None).await;
-        }
-        if lost.is_some() {
-            return Ok(Report::Idle(Some(Reason::Unpaired { missing: Side::Outlook })));
-        }
-        let (mut fetched, mut plan) = (fetched, plan);
-        if fetched.record.kind == Kind::Task {
-            files::of_record(context, None, &mut fetched, Depth::Read).await?;
-            plan = self.decide(context, None, &Seen::Present(fetched.record.clone()), &Seen::Unknown).await?;
-        }
-        let Some(Action::CreateItem { writes }) = plan.steps.first().map(|step| &step.action) else {
-            return Ok(Report::Idle(left_alone(&plan)));
-        };
-        link.base = intended(writes, Side::Outlook);
-        links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
-        let _lock = self.locks.acquire(format!("link:{}", link.id)).await;
-        self.carry_out(context, link, Some(fetched), None, plan).await
-    }
-
-    /// The marker of a pair that this database has lost: a second end must not be made for it.
-    async fn lost(&self, marker: Option<&String>) -> Result<Option<String>, WorkError> {
-        match marker {
-            Some(marker) if relink::is_lost(self.app, marker).await? => Ok(Some(marker.clone())),
-            _ => Ok(None),
-        }
-    }
-
-    /// An item of the same title, start and end in the owner's mailbox that no link has yet.
-    async fn equal_item(
-        &self,
-        context: &Context,
-        record: &Record,
-        fingerprint: &str,
-    ) -> Result<Option<Item>, WorkError> {
-        let Some(when) = record.values.get(&Field::Time).and_then(Value::as_when) else { return Ok(None) };
-        let planned = matches!(self.cause, Cause::FirstSync | Cause::Manual | Cause::Sweep | Cause::Replay);
-        if record.kind == Kind::Task && !planned {
-            // To Do cannot be asked for one day: the whole list is read where whole mailboxes are compared, and only there.
-            return Ok(None);
-        }
-        for item in items::at(context, record.kind, when).await? {
-            let free = item.series != Series::Master
-                && !copies::is_copy(&item)
-                && links::by_item(self.app.store().read(), &item.user, &item.id).await?.is_none();
-            let same = fingerprint_of(context, &item.user, record.kind, &item.values) == fingerprint;
-            if free && same && context.kind_of(&item) == record.kind && self.is_unclaimed(&item).await? {
-                return Ok(Some(item));
-            }
-        }
-        Ok(None)
-    }
-
-    /// False for a copy of an event that has a link by another copy, and for one whose marker names a link that still waits
-    /// for it.
-    async fn is_unclaimed(&self, item: &Item) -> Result<bool, WorkError> {
-        let read = self.app.store().read();
-        if let Some(uid) = &item.ical_uid
-            && !links::by_ical_uid(read, uid).await?.is_empty()
-        {
-            return Ok(false);
-        }
-        match &item.marker {
-            Some(marker) => Ok(links::by_id(read, marker).await?.is_none_or(|link| !link.replicas.is_empty())),
-            None => Ok(true),
-        }
-    }
-
-    /// A hint at an event or a To Do task in a user's mailbox.
-    ///
-    /// # Errors
-    /// See [`WorkError`].
-    pub async fn item(&self, user: &str, place: Place<'_>) -> Result<Report, WorkError> {
-        let (read, id) = (self.app.store().read(), place.id);
-        if let Some(link) = links::by_item(read, user, id).await? {
-            let known = link.replicas.iter().find(|replica| replica.user == user && replica.item_id == id);
-            let is_live = link.state == LinkState::Live;
-            let echo = is_live && self.version.is_some() && known.is_some_and(|replica| replica.etag == self.version);
-            let read_since = is_live && link.item_read.is_some_and(|at| at > self.received);
-            let foreign = known.is_some_and(|replica| replica.role != ReplicaRole::Master);
-            if echo || read_since {
-                return Ok(Report::Old);
-            }
-            if foreign {
-                return self.copy(&link.id, user, place).await;
-            }
-            return self.linked(&link.id, Some(Side::Outlook)).await;
-        }
-        let _item = self.locks.acquire(format!("item:{user}:{id}")).await;
-        let context = Context::of(self.app, Some(user)).await?;
-        let item = match items::read(&context, place, None).await? {
-            Seen::Present(item) => item,
-            Seen::Gone => return Ok(Report::Series(self.known_of_series(user, id).await?)),
-            Seen::Unknown => return Ok(Report::Idle(None)),
-        };
-        if item.series == Series::Master {
-            return self.expand(&context, &context.mailbox()?, &item).await;
-        }
-        if copies::is_copy(&item) {
-            return Ok(Report::Idle(None));
-        }
-        if let Some(report) = self.known_otherwise(&item).await? {
-            return Ok(report);
-        }
-        if let Some(marker) = self.lost(item.marker.as_ref()).await?
-            && let Some(link) = self.lost_item(&context, &item, &marker).await?
-        {
-            return self.linked(&link, None).await;
-        }
-        let item = Item { kind: context.kind_of(&item), ..item };
-        let fingerprint = fingerprint_of(&context, user, item.kind, &item.values);
-        let _content = self.locks.acquire(format!("content:{fingerprint}")).await;
-        if let Some(link) = links::by_item(read, user, id).await? {
-            return self.linked(&link.id, Some(Side::Outlook)).await;
-        }
-        self.take_in_item(&context, item, fingerprint).await
-    }
-
-    /// The occurrences of a series inside the horizon, and those that have a link already.
-    async fn expand(&self, context: &Context, mailbox: &graph::Mailbox, master: &Item) -> Result<Report, WorkError> {
-        let from = context
-            .owner()
-            .map_or_else(|| context.now(), |owner| owner.start_date.and_time(chrono::NaiveTime::MIN).and_utc());
-        let from = from.max(context.now() - chrono::Duration::days(31));
-        let instances = context.graph.instances(mailbox, &master.id, from, context.horizon()).await?;
-        let mut ids: Vec<String> = instances.into_iter().map(|item| item.id).collect();
-        for id in self.known_of_series(&master.user, &master.id).await? {
-            if !ids.contains(&id) {
-                ids.push(id);
-            }
-        }
-        Ok(Report::Series(ids))
-    }
-
-    /// The occurrences of a series that have a link.
-    async fn known_of_series(&self, user: &str, series: &str) -> Result<Vec<String>, WorkError> {
-        let known = links::of_series(self.app.store().read(), user, series).await?;
-        Ok(known.iter().filter_map(|link| link.replica_of(user)).map(|replica| replica.item_id.clone()).collect())
-    }
-
-    /// An item that is known by its marker, or as the copy of an event in another mailbox.
-    async fn known_otherwise(&self, item: &Item) -> Result<Option<Report>, WorkError> {
-        let read = self.app.store().read();
-        if let Some(marker) = &item.marker
-            && let Some(link) = links::by_id(read, marker).await?
-            && link.replicas.is_empty()
-            && link.owner == item.user
-        {
-            // What a crash, or a lost answer, left unrecorded.
-            return self.attach(&link.id, item).await.map(Some);
-        }
-        if let Some(uid) = &item.ical_uid {
-            for link in links::by_ical_uid(read, uid).await? {
-                if link.replica_of(&item.user).is_none() {
-                    return self.attach(&link.id, item).await.map(Some);
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Adds a copy to a link. The owner's own copy is brought into step, others' are only known from then on.
-    async fn attach(&self, link: &str, item: &Item) -> Result<Report, WorkError> {
-        let _lock = self.locks.acquire(format!("link:{link}")).await;
-        let Some(mut link) = links::by_id(self.app.store().read(), link).await? else { return Ok(Report::Idle(None)) };
-        if link.replica_of(&item.user).is_none() {
-            link.replicas.push(replica(item, &link.owner));
-            links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
-        }
-        if link.owner == item.user { self.locked(link, None).await } else { Ok(Report::Idle(None)) }
-    }
-
-    /// An item without a link: matched with an equal record, or given a new one, or left alone.
-    async fn take_in_item(&self, context: &Context, item: Item, fingerprint: String) -> Result<Report, WorkError> {
-        let seen = Seen::Present(item.clone());
-        let plan = self.decide(context, None, &Seen::Unknown, &seen).await?;
-        let Some(Action::CreateRecord { kind, writes }) = plan.steps.first().map(|step| &step.action) else {
-            return Ok(Report::Idle(left_alone(&plan)));
-        };
-        let now = context.now();
-        let lost = self.lost(item.marker.as_ref()).await?;
-        let id = lost.clone().unwrap_or_else(|| self.app.ids().next());
-        let mut link = Link::intent(id, *kind, item.user.clone(), Side::Espo, fingerprint, now);
-        link.replicas = vec![replica(&item, &item.user)];
-        link.ical_uid.clone_from(&item.ical_uid);
-        link.outside = is_outside(context, &item);
-        if let Series::Occurrence { master, original_start } = &item.series {
-            link.occurrence = Some((master.clone(), *original_start));
-        }
-        link.base = intended(writes, Side::Espo);
-        if let Some(fetched) = self.equal_record(context, &link, None).await? {
-            tracing::info!(record.id = fetched.record.id, item.id = item.id, "matched by equal content");
-            link.record_id = Some(fetched.record.id);
-            link.base = Base::new();
-            links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
-            return self.linked(&link.id, None).await;
-        }
-        if lost.is_some() {
-            return Ok(Report::Idle(Some(Reason::Unpaired { missing: Side::Espo })));
-        }
-        let (mut item, mut plan) = (item, plan);
-        if item.kind == Kind::Task {
-            files::of_item(context, None, &mut item, Depth::Read).await?;
-            plan = self.decide(context, None, &Seen::Unknown, &Seen::Present(item.clone())).await?;
-        }
-        links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
-        let _lock = self.locks.acquire(format!("link:{}", link.id)).await;
-        self.carry_out(context, link, None, Some(item), plan).await
-    }
-
-    /// A record of the title, time and owner that `link` intends, without a link of its own.
-    async fn equal_record(
-        &self,
-        context: &Context,
-        link: &Link,
-        since: Option<DateTime<Utc>>,
-    ) -> Result<Option<Fetched>, WorkError> {
-        let (Some(title), Some(time)) = (link.base.get(&Field::Title), link.base.get(&Field::Time)) else {
-            return Ok(None);
-        };
-        let (Some(title), Some(when)) = (title.espo.as_text(), time.espo.as_when()) else { return Ok(None) };
-        let oldest = since.unwrap_or_default();
-        let found =
-            context.espo.client.find_created(&context.schema, link.kind, &link.owner, title, when, oldest).await?;
-        for fetched in found {
-            if links::by_record(self.app.store().read(), link.kind, &fetched.record.id).await?.is_none() {
-                return Ok(Some(fetched));
-            }
-        }
-        Ok(None)
-    }
-
-    /// A record that the connector's own user has made since the intent and that has the intended title or time, when a person
-    /// has changed the other since.
-    async fn made_by_us(
-        &self,
-        context: &Context,
-        link: &Link,
-        since: DateTime<Utc>,
-    ) -> Result<Option<Fetched>, WorkError> {
-        let me = context.espo.me().await?;
-        let made = context.espo.client.created_by(&context.schema, link.kind, &link.owner, &me.id, since).await?;
-        let intended = |fetched: &Fetched, field: &Field| {
-            link.base.get(field).is_some_and(|agreed| fetched.record.values.get(field) == Some(&agreed.espo))
-        };
-        for fetched in made {
-            let ours = intended(&fetched, &Field::Title) || intended(&fetched, &Field::Time);
-            if ours && links::by_record(self.app.store().read(), link.kind, &fetched.record.id).await?.is_none() {
-                return Ok(Some(fetched));
-            }
-        }
-        Ok(None)
-    }
-
     /// A linked pair. `hinted` is the side that the hint named: when nothing has changed there, the other is not read.
-    async fn linked(&self, link: &str, hinted: Option<Side>) -> Result<Report, WorkError> {
+    pub(super) async fn linked(&self, link: &str, hinted: Option<Side>) -> Result<Report, WorkError> {
         let _lock = self.locks.acquire(format!("link:{link}")).await;
         match links::by_id(self.app.store().read(), link).await? {
             Some(link) => self.locked(link, hinted).await,
@@ -590,7 +249,7 @@ impl Task<'_> {
     }
 
     /// Executes a plan whose first write creates the missing end.
-    async fn carry_out(
+    pub(super) async fn carry_out(
         &self,
         context: &Context,
         link: Link,
@@ -694,7 +353,7 @@ impl Task<'_> {
         Ok(())
     }
 
-    async fn decide(
+    pub(super) async fn decide(
         &self,
         context: &Context,
         link: Option<&Link>,
@@ -882,7 +541,7 @@ pub fn fingerprint_of(context: &Context, owner: &str, kind: Kind, values: &sync:
     sync::fingerprint(owner, kind, title, when, &sync::Projection::new(zone, &context.rules))
 }
 
-fn left_alone(plan: &Plan) -> Option<Reason> {
+pub(super) fn left_alone(plan: &Plan) -> Option<Reason> {
     match &plan.verdict {
         Verdict::LeaveAlone(reason) | Verdict::Bury(reason) => Some(reason.clone()),
         _ => None,

@@ -337,26 +337,4 @@ impl Task<'_> {
         }
         Ok(None)
     }
-
-    /// A record that the connector's own user has made since the intent and that has the intended title or time, when a person
-    /// has changed the other since.
-    pub(super) async fn made_by_us(
-        &self,
-        context: &Context,
-        link: &Link,
-        since: DateTime<Utc>,
-    ) -> Result<Option<Fetched>, WorkError> {
-        let me = context.espo.me().await?;
-        let made = context.espo.client.created_by(&context.schema, link.kind, &link.owner, &me.id, since).await?;
-        let intended = |fetched: &Fetched, field: &Field| {
-            link.base.get(field).is_some_and(|agreed| fetched.record.values.get(field) == Some(&agreed.espo))
-        };
-        for fetched in made {
-            let ours = intended(&fetched, &Field::Title) || intended(&fetched, &Field::Time);
-            if ours && links::by_record(self.app.store().read(), link.kind, &fetched.record.id).await?.is_none() {
-                return Ok(Some(fetched));
-            }
-        }
-        Ok(None)
-    }
 }

@@ -221,11 +221,7 @@ impl Task<'_> {
             return Ok(Seen::Present(fetched));
         }
         let LinkState::Creating { since, .. } = link.state else { return Ok(Seen::Unknown) };
-        let found = match self.equal_record(context, link, Some(since)).await? {
-            Some(fetched) => Some(fetched),
-            None => self.made_by_us(context, link, since).await?,
-        };
-        match found {
+        match self.equal_record(context, link, Some(since)).await? {
             Some(fetched) => {
                 link.record_id = Some(fetched.record.id.clone());
                 Ok(Seen::Present(fetched))

@@ -252,23 +252,6 @@ impl Client {
         Ok(found)
     }
 
-    /// Records of an owner that a user has made since then (by clocks that may differ by minutes), the oldest first.
-    pub async fn created_by(
-        &self,
-        schema: &Schema,
-        kind: Kind,
-        owner: &str,
-        creator: &str,
-        not_before: DateTime<Utc>,
-    ) -> Result<Vec<Fetched>> {
-        let conditions = vec![
-            owned_by(schema.of(kind)?, owner),
-            Where::equals("createdById", creator),
-            Where::at_least("createdAt", moment(not_before - CLOCKS)),
-        ];
-        self.select(schema, kind, conditions).await
-    }
-
     async fn select(&self, schema: &Schema, kind: Kind, conditions: Vec<Where>) -> Result<Vec<Fetched>> {
         let kind_schema = schema.of(kind)?;
         let mut list = List::new(conditions, map::selection(kind, kind_schema));

@@ -224,12 +224,13 @@ fn what_was_received_is_listed_and_can_be_replayed() {
 
 #[test]
 fn a_preview_tells_and_writes_nothing() {
-    let world = Setup::default().rules(json!({ "meeting": { "direction": "disabled" } })).start();
+    let world = World::start();
+    // Switched off, nothing but the preview looks at the two.
+    world.put("/settings", &json!({ "enabled": false }));
     world.espo_create("anna", "Here", json!({ "usersIds": [world.id("boris")] }));
     world.outlook_create("anna", "There", json!({}));
     world.settle();
     let mark = world.mark();
-    world.put(&format!("/users/{}/rules", world.id("anna")), &json!({ "meeting": { "direction": "both" } }));
     let job =
         world.post("/sync", &json!({ "dry_run": true, "kind": "Meeting" }))["job_id"].as_str().unwrap().to_owned();
     let job = world.eventually_some("the preview", || {

@@ -60,7 +60,7 @@ async fn start(app: &App, user: &str) -> Result<(), WorkError> {
     // After a lost database the marks on both sides bring the links back, before anything counts as new.
     relink::of_user(app, user, false).await?;
     if !confirmed {
-        let preview = preview::of_user(app, user, &sync::Kind::ALL).await?;
+        let preview = preview::of_user(app, user, &sync::Kind::ALL, None).await?;
         if preview.invitations > 0 || preview.creates > app.config().sync.first_sync_hold_over {
             let summary = json!({
                 "reason": "The first synchronisation would send invitations or create many records or items.",

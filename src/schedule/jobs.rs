@@ -110,8 +110,12 @@ async fn carry_out(app: &App, id: &str, request: &Request) -> Result<(), WorkErr
         jobs::finish(write, id, None, app.clock().now()).await?;
         return Ok(());
     }
+    let to = request.direction.map(|towards| match towards {
+        Towards::ToOutlook => Side::Outlook,
+        Towards::ToEspo => Side::Espo,
+    });
     if request.dry_run {
-        let preview = preview::of_all(app, request.user_id.as_deref(), &kinds).await?;
+        let preview = preview::of_all(app, request.user_id.as_deref(), &kinds, to).await?;
         jobs::set_preview(write, id, &json!(preview)).await?;
         jobs::finish(write, id, None, app.clock().now()).await?;
         return Ok(());
@@ -119,10 +123,6 @@ async fn carry_out(app: &App, id: &str, request: &Request) -> Result<(), WorkErr
     if !app.connections().settings().enabled {
         return Err(WorkError::Refused("synchronisation is switched off in the settings".to_owned()));
     }
-    let to = request.direction.map(|towards| match towards {
-        Towards::ToOutlook => Side::Outlook,
-        Towards::ToEspo => Side::Espo,
-    });
     let cause = if request.first { Cause::FirstSync } else { Cause::Manual };
     let scope = Scope { kinds, to, user: request.user_id.clone(), full: true, cause, job: Some(id.to_owned()) };
     let found = sweep(app, &scope).await?;

@@ -56,8 +56,17 @@ impl Preview {
         self.invitations += other.invitations;
     }
 
-    fn count(&mut self, plan: &Plan, invited: usize) {
-        match (plan.steps.first().map(|step| &step.action), &plan.verdict) {
+    fn update(&mut self, side: Side, to: Option<Side>) {
+        if to.is_none_or(|to| to == side) {
+            self.updates += 1;
+        } else {
+            self.skips += 1;
+        }
+    }
+
+    fn count(&mut self, plan: &Plan, invited: usize, to: Option<Side>) {
+        let wanted = |action: &&Action| to.is_none_or(|to| to == action.side());
+        match (plan.steps.first().map(|step| &step.action).filter(wanted), &plan.verdict) {
             (Some(Action::CreateItem { writes }), _) => {
                 self.creates += 1;
                 if writes.contains_key(&Field::Participants) {
@@ -73,15 +82,15 @@ impl Preview {
     }
 }
 
-/// For everybody who is bound, or for one user.
+/// For everybody who is bound, or for one user; of both directions, or of what goes to one side.
 ///
 /// # Errors
 /// When the ends cannot be read.
-pub async fn of_all(app: &App, user: Option<&str>, kinds: &[Kind]) -> Result<Previews, WorkError> {
+pub async fn of_all(app: &App, user: Option<&str>, kinds: &[Kind], to: Option<Side>) -> Result<Previews, WorkError> {
     let mut previews = Previews::default();
     for binding in bindings::enabled_in(app.store().read(), &[BindingState::Active]).await? {
         if user.is_none_or(|user| user == binding.user_id) {
-            let preview = of_user(app, &binding.user_id, kinds).await?;
+            let preview = of_user(app, &binding.user_id, kinds, to).await?;
             previews.total.add(&preview);
             previews.users.insert(binding.user_id, preview);
         }
@@ -93,16 +102,16 @@ pub async fn of_all(app: &App, user: Option<&str>, kinds: &[Kind]) -> Result<Pre
 ///
 /// # Errors
 /// When the ends cannot be read.
-pub async fn of_user(app: &App, user: &str, kinds: &[Kind]) -> Result<Preview, WorkError> {
+pub async fn of_user(app: &App, user: &str, kinds: &[Kind], to: Option<Side>) -> Result<Preview, WorkError> {
     let context = Context::of(app, Some(user)).await?;
     let Some(binding) = context.binding.clone() else { return Ok(Preview::default()) };
     let mailbox = context.mailbox()?;
     let locks = Locks::default();
     let task = Task { app, locks: &locks, cause: Cause::FirstSync, received: context.now(), version: None, unit: None };
     let mut preview = Preview::default();
-    let (from, to) = window(app, &binding, context.now());
+    let (start, end) = window(app, &binding, context.now());
     let events = kinds.iter().any(|kind| kind.is_event());
-    let items = if events { context.graph.window(&mailbox, from, to).await? } else { Vec::new() };
+    let items = if events { context.graph.window(&mailbox, start, end).await? } else { Vec::new() };
     let tasks = if kinds.contains(&Kind::Task) && context.rules.of(Kind::Task).direction != Direction::Disabled {
         items::all_tasks(&context, &mailbox).await?
     } else {
@@ -145,23 +154,23 @@ pub async fn of_user(app: &App, user: &str, kinds: &[Kind]) -> Result<Preview, W
             record.values.get(&Field::Participants).and_then(Value::as_people).map_or(0, |people| people.0.len());
         match links::by_record(app.store().read(), record.kind, &record.id).await? {
             Some(link) if is_unchanged(&link, Side::Espo, &record.values) => preview.skips += 1,
-            Some(_) => preview.updates += 1,
+            Some(_) => preview.update(Side::Outlook, to),
             None if free_items.contains(&fingerprint) && matched.insert(fingerprint) => preview.matches += 1,
             None => {
                 let plan =
                     task.decide_at(&context, None, &Seen::Present(record), &Seen::Unknown, context.now()).await?;
-                preview.count(&plan, invited);
+                preview.count(&plan, invited, to);
             }
         }
     }
     for item in items {
         match links::by_item(app.store().read(), user, &item.id).await? {
             Some(link) if is_unchanged(&link, Side::Outlook, &item.values) => preview.skips += 1,
-            Some(_) => preview.updates += 1,
+            Some(_) => preview.update(Side::Espo, to),
             None if matched.contains(&print(item.kind, &item.values)) => {}
             None => {
                 let plan = task.decide_at(&context, None, &Seen::Unknown, &Seen::Present(item), context.now()).await?;
-                preview.count(&plan, 0);
+                preview.count(&plan, 0, to);
             }
         }
     }

@@ -231,16 +231,20 @@ fn a_preview_tells_and_writes_nothing() {
     world.outlook_create("anna", "There", json!({}));
     world.settle();
     let mark = world.mark();
-    let job =
-        world.post("/sync", &json!({ "dry_run": true, "kind": "Meeting" }))["job_id"].as_str().unwrap().to_owned();
-    let job = world.eventually_some("the preview", || {
-        let job = world.get(&format!("/jobs/{job}"));
-        (job["state"] == "done" || job["state"] == "failed").then_some(job)
-    });
-    assert_eq!(job["state"], "done", "{job}");
-    let preview = &job["preview"];
+    let preview_of = |asked: Value| {
+        let job = world.post("/sync", &asked)["job_id"].as_str().unwrap().to_owned();
+        let job = world.eventually_some("the preview", || {
+            let job = world.get(&format!("/jobs/{job}"));
+            (job["state"] == "done" || job["state"] == "failed").then_some(job)
+        });
+        assert_eq!(job["state"], "done", "{job}");
+        job["preview"].clone()
+    };
+    let preview = preview_of(json!({ "dry_run": true, "kind": "Meeting" }));
     assert_eq!((&preview["creates"], &preview["invitations"]), (&json!(2), &json!(1)), "{preview}");
     assert_eq!(preview["users"][world.id("anna")]["creates"], 2, "{preview}");
+    let preview = preview_of(json!({ "dry_run": true, "direction": "to_espo" }));
+    assert_eq!((&preview["creates"], &preview["invitations"]), (&json!(1), &json!(0)), "{preview}");
     world.no_writes_since(mark);
 }
 

@@ -2,22 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
-use store::bindings::{self, BindingState};
+use store::bindings::{self, Binding, BindingState};
 use store::links;
-use sync::{Action, Cause, Direction, Field, Item, Kind, Plan, Record, Seen, Series, Side, Value, Verdict};
+use sync::{
+    Action, Cause, Direction, Field, Item, Kind, Link, Plan, Reason, Record, Seen, Series, Side, Value, Verdict,
+};
 
 use super::mailbox::window;
 use crate::app::App;
 use crate::work::context::Context;
 use crate::work::error::WorkError;
 use crate::work::execute::seen_by_owner;
-use crate::work::items;
 use crate::work::locks::Locks;
 use crate::work::reconcile::{Task, fingerprint_of, is_unchanged};
+use crate::work::{inspect, items};
 
 /// Rows per page.
 const PAGE: u32 = 200;
+
+/// At most this many lines are told of a user; the numbers count everything.
+const LINES: usize = 200;
 
 /// What would be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -30,10 +36,13 @@ pub struct Preview {
     pub deletes: u64,
     /// Ends that would be paired because they are equal.
     pub matches: u64,
-    /// Ends that would be left alone.
+    /// Pairs in step, and ends that would be left alone.
     pub skips: u64,
     /// Invitations that Exchange would send.
     pub invitations: u64,
+    /// One by one, the first of them: everything but pairs in step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<Line>,
 }
 
 /// In total and per user.
@@ -46,6 +55,95 @@ pub struct Previews {
     pub users: BTreeMap<String, Preview>,
 }
 
+/// What would be done about one record, item or pair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// What.
+    pub what: What,
+    /// On which side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<Side>,
+    /// Of which kind.
+    pub kind: Kind,
+    /// Its title; none of what is private.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// EspoCRM's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record_id: Option<String>,
+    /// Graph's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub item_id: Option<String>,
+    /// Why, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// What would be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// Created.
+    Create,
+    /// Changed.
+    Update,
+    /// Deleted, after the grace.
+    Delete,
+    /// Paired with its equal.
+    Match,
+    /// Left alone.
+    Skip,
+}
+
+/// An end or a pair, as a line names it.
+struct Named {
+    kind: Kind,
+    title: Option<String>,
+    record_id: Option<String>,
+    item_id: Option<String>,
+    /// How many people would be invited if it became an event.
+    people: usize,
+}
+
+impl Named {
+    fn record(record: &Record) -> Self {
+        let people = record.values.get(&Field::Participants).and_then(Value::as_people);
+        Self {
+            kind: record.kind,
+            title: title(&record.values),
+            record_id: Some(record.id.clone()),
+            item_id: None,
+            people: people.map_or(0, |people| people.0.len()),
+        }
+    }
+
+    fn item(item: &Item) -> Self {
+        let title = title(&item.values).filter(|_| !item.private);
+        Self { kind: item.kind, title, record_id: None, item_id: Some(item.id.clone()), people: 0 }
+    }
+
+    fn link(link: &Link) -> Self {
+        let agreed = link.base.get(&Field::Title).and_then(|agreed| agreed.espo.as_text());
+        let item = link.replicas.iter().find(|replica| replica.user == link.owner);
+        Self {
+            kind: link.kind,
+            title: agreed.map(str::to_owned),
+            record_id: link.record_id.clone(),
+            item_id: item.map(|replica| replica.item_id.clone()),
+            people: 0,
+        }
+    }
+
+    fn line(self, what: What, to: Option<Side>, why: Option<String>) -> Line {
+        let Self { kind, title, record_id, item_id, .. } = self;
+        Line { what, to, kind, title, record_id, item_id, why }
+    }
+}
+
+fn title(values: &sync::Values) -> Option<String> {
+    values.get(&Field::Title).and_then(Value::as_text).map(str::to_owned)
+}
+
 impl Preview {
     fn add(&mut self, other: &Self) {
         self.creates += other.creates;
@@ -56,28 +154,47 @@ impl Preview {
         self.invitations += other.invitations;
     }
 
-    fn update(&mut self, side: Side, to: Option<Side>) {
-        if to.is_none_or(|to| to == side) {
-            self.updates += 1;
-        } else {
-            self.skips += 1;
+    fn tell(&mut self, line: Line) {
+        match line.what {
+            What::Create => self.creates += 1,
+            What::Update => self.updates += 1,
+            What::Delete => self.deletes += 1,
+            What::Match => self.matches += 1,
+            What::Skip => self.skips += 1,
+        }
+        if self.lines.len() < LINES {
+            self.lines.push(line);
         }
     }
 
-    fn count(&mut self, plan: &Plan, invited: usize, to: Option<Side>) {
-        let wanted = |action: &&Action| to.is_none_or(|to| to == action.side());
-        match (plan.steps.first().map(|step| &step.action).filter(wanted), &plan.verdict) {
-            (Some(Action::CreateItem { writes }), _) => {
-                self.creates += 1;
-                if writes.contains_key(&Field::Participants) {
-                    self.invitations += invited as u64;
+    /// Counts a plan; `to` is the side that is asked for, none for both.
+    fn count(&mut self, named: Named, plan: &Plan, to: Option<Side>) {
+        let wanted = |side: Side| to.is_none_or(|to| to == side);
+        let why = |reason: &Reason| Some(reason.to_string());
+        if let Some(step) = plan.steps.iter().find(|step| wanted(step.action.side())) {
+            let side = Some(step.action.side());
+            let what = match &step.action {
+                Action::CreateItem { writes } => {
+                    if writes.contains_key(&Field::Participants) {
+                        self.invitations += named.people as u64;
+                    }
+                    What::Create
                 }
+                Action::CreateRecord { .. } => What::Create,
+                Action::UpdateItem { .. } | Action::UpdateRecord { .. } | Action::Respond { .. } => What::Update,
+                Action::DeleteItem | Action::DeleteRecord => What::Delete,
+            };
+            return self.tell(named.line(what, side, why(&step.reason)));
+        }
+        match &plan.verdict {
+            Verdict::Wait { gone, .. } if wanted(gone.other()) => {
+                self.tell(named.line(What::Delete, Some(gone.other()), None));
             }
-            (Some(Action::CreateRecord { .. }), _) => self.creates += 1,
-            (Some(Action::UpdateItem { .. } | Action::UpdateRecord { .. }), _) => self.updates += 1,
-            (Some(Action::DeleteItem | Action::DeleteRecord), _) | (None, Verdict::Wait { .. }) => self.deletes += 1,
-            (Some(Action::Respond { .. }), _) => self.updates += 1,
-            (None, _) => self.skips += 1,
+            Verdict::InStep => self.skips += 1,
+            Verdict::LeaveAlone(reason) | Verdict::Hold(reason) | Verdict::Bury(reason) => {
+                self.tell(named.line(What::Skip, None, why(reason)));
+            }
+            Verdict::Write | Verdict::Wait { .. } => self.tell(named.line(What::Skip, None, None)),
         }
     }
 }
@@ -105,33 +222,44 @@ pub async fn of_all(app: &App, user: Option<&str>, kinds: &[Kind], to: Option<Si
 pub async fn of_user(app: &App, user: &str, kinds: &[Kind], to: Option<Side>) -> Result<Preview, WorkError> {
     let context = Context::of(app, Some(user)).await?;
     let Some(binding) = context.binding.clone() else { return Ok(Preview::default()) };
+    let span = window(app, &binding, context.now());
+    let items = items_of(&context, kinds, span).await?;
+    let records = records_of(&context, &binding, kinds).await?;
+    let mut survey = Survey { app, context: &context, to, preview: Preview::default(), pairs: BTreeMap::new() };
+    survey.ends(records, items).await?;
+    survey.missing(&binding, kinds, span).await?;
+    survey.pairs().await?;
+    Ok(survey.preview)
+}
+
+/// The items that take part, as the owner's records are to see them.
+async fn items_of(
+    context: &Context,
+    kinds: &[Kind],
+    (start, end): (DateTime<Utc>, DateTime<Utc>),
+) -> Result<Vec<Item>, WorkError> {
     let mailbox = context.mailbox()?;
-    let locks = Locks::default();
-    let task = Task { app, locks: &locks, cause: Cause::FirstSync, received: context.now(), version: None, unit: None };
-    let mut preview = Preview::default();
-    let (start, end) = window(app, &binding, context.now());
     let events = kinds.iter().any(|kind| kind.is_event());
     let items = if events { context.graph.window(&mailbox, start, end).await? } else { Vec::new() };
     let tasks = if kinds.contains(&Kind::Task) && context.rules.of(Kind::Task).direction != Direction::Disabled {
-        items::all_tasks(&context, &mailbox).await?
+        items::all_tasks(context, &mailbox).await?
     } else {
         Vec::new()
     };
-    let items: Vec<Item> = items
-        .into_iter()
-        .chain(tasks)
-        .map(|item| seen_by_owner(&context, item))
-        .map(|item| Item { kind: context.kind_of(&item), ..item })
-        .filter(|item| item.series != Series::Master && kinds.contains(&item.kind))
-        .collect();
-    let mut records: Vec<Record> = Vec::new();
+    let seen = items.into_iter().chain(tasks).map(|item| seen_by_owner(context, item));
+    let of_kind = seen.map(|item| Item { kind: context.kind_of(&item), ..item });
+    Ok(of_kind.filter(|item| item.series != Series::Master && kinds.contains(&item.kind)).collect())
+}
+
+async fn records_of(context: &Context, binding: &Binding, kinds: &[Kind]) -> Result<Vec<Record>, WorkError> {
+    let mut records = Vec::new();
     for kind in kinds.iter().filter(|kind| context.rules.of(**kind).direction != Direction::Disabled) {
         let mut after = None;
         loop {
             let page = context
                 .espo
                 .client
-                .owned(&context.schema, *kind, user, binding.sync_from, after.as_ref(), PAGE)
+                .owned(&context.schema, *kind, &binding.user_id, binding.sync_from, after.as_ref(), PAGE)
                 .await?;
             records.extend(page.items.into_iter().map(|fetched| fetched.record));
             after = page.last;
@@ -140,39 +268,129 @@ pub async fn of_user(app: &App, user: &str, kinds: &[Kind], to: Option<Side>) ->
             }
         }
     }
-    let print = |kind: Kind, values: &sync::Values| fingerprint_of(&context, user, kind, values);
-    let mut free_items: BTreeSet<String> = BTreeSet::new();
-    for item in &items {
-        if links::by_item(app.store().read(), user, &item.id).await?.is_none() {
-            free_items.insert(print(item.kind, &item.values));
+    Ok(records)
+}
+
+/// What was seen of a pair in the lists.
+struct Pair {
+    link: Link,
+    record: bool,
+    item: bool,
+    changed: bool,
+}
+
+/// A look at one user's ends.
+struct Survey<'a> {
+    app: &'a App,
+    context: &'a Context,
+    to: Option<Side>,
+    preview: Preview,
+    pairs: BTreeMap<String, Pair>,
+}
+
+impl Survey<'_> {
+    /// Ends without a link are counted, those with one noted.
+    async fn ends(&mut self, records: Vec<Record>, items: Vec<Item>) -> Result<(), WorkError> {
+        let (context, read) = (self.context, self.app.store().read());
+        let user = context.binding.as_ref().map(|binding| binding.user_id.clone()).unwrap_or_default();
+        let print = |kind: Kind, values: &sync::Values| fingerprint_of(context, &user, kind, values);
+        let mut free = Vec::new();
+        for item in items {
+            match links::by_item(read, &user, &item.id).await? {
+                Some(link) if link.is_buried() => self.preview.skips += 1,
+                Some(link) => self.note(link, Side::Outlook, &item.values),
+                None => free.push(item),
+            }
         }
+        let offered: BTreeSet<String> = free.iter().map(|item| print(item.kind, &item.values)).collect();
+        let mut matched = BTreeSet::new();
+        for record in records {
+            let fingerprint = print(record.kind, &record.values);
+            match links::by_record(read, record.kind, &record.id).await? {
+                Some(link) if link.is_buried() => self.preview.skips += 1,
+                Some(link) => self.note(link, Side::Espo, &record.values),
+                None if offered.contains(&fingerprint) && matched.insert(fingerprint) => {
+                    self.preview.tell(Named::record(&record).line(What::Match, None, None));
+                }
+                None => {
+                    let named = Named::record(&record);
+                    let plan = self.decide(&Seen::Present(record), &Seen::Unknown).await?;
+                    self.preview.count(named, &plan, self.to);
+                }
+            }
+        }
+        for item in free.into_iter().filter(|item| !matched.contains(&print(item.kind, &item.values))) {
+            let named = Named::item(&item);
+            let plan = self.decide(&Seen::Unknown, &Seen::Present(item)).await?;
+            self.preview.count(named, &plan, self.to);
+        }
+        Ok(())
     }
-    let mut matched = BTreeSet::new();
-    for record in records {
-        let fingerprint = print(record.kind, &record.values);
-        let invited =
-            record.values.get(&Field::Participants).and_then(Value::as_people).map_or(0, |people| people.0.len());
-        match links::by_record(app.store().read(), record.kind, &record.id).await? {
-            Some(link) if is_unchanged(&link, Side::Espo, &record.values) => preview.skips += 1,
-            Some(_) => preview.update(Side::Outlook, to),
-            None if free_items.contains(&fingerprint) && matched.insert(fingerprint) => preview.matches += 1,
-            None => {
-                let plan =
-                    task.decide_at(&context, None, &Seen::Present(record), &Seen::Unknown, context.now()).await?;
-                preview.count(&plan, invited, to);
+
+    async fn decide(&self, record: &Seen<Record>, item: &Seen<Item>) -> Result<Plan, WorkError> {
+        let (app, now, locks) = (self.app, self.context.now(), Locks::default());
+        let task = Task { app, locks: &locks, cause: Cause::FirstSync, received: now, version: None, unit: None };
+        task.decide_at(self.context, None, record, item, now).await
+    }
+
+    fn note(&mut self, link: Link, side: Side, values: &sync::Values) {
+        let changed = !is_unchanged(&link, side, values);
+        let pair =
+            self.pairs.entry(link.id.clone()).or_insert(Pair { link, record: false, item: false, changed: false });
+        match side {
+            Side::Espo => pair.record = true,
+            Side::Outlook => pair.item = true,
+        }
+        pair.changed |= changed;
+    }
+
+    /// Pairs of which an end should have been listed and was not: whether it is gone, only a direct look tells.
+    async fn missing(
+        &mut self,
+        binding: &Binding,
+        kinds: &[Kind],
+        (start, end): (DateTime<Utc>, DateTime<Utc>),
+    ) -> Result<(), WorkError> {
+        let mut after: Option<String> = None;
+        loop {
+            let page = links::live_of_user(self.app.store().read(), &binding.user_id, after.as_deref(), 500).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.id.clone());
+            for link in page.into_iter().filter(|link| kinds.contains(&link.kind)) {
+                let day = link.base.get(&Field::Time).and_then(|agreed| agreed.espo.as_when()?.first_day());
+                let within = |day: NaiveDate| day > start.date_naive() && day < end.date_naive();
+                let expected = (
+                    day.is_some_and(|day| day >= binding.sync_from),
+                    link.kind == Kind::Task || day.is_some_and(within),
+                );
+                let pair = self.pairs.get_mut(&link.id);
+                let seen = pair.as_ref().map_or((false, false), |pair| (pair.record, pair.item));
+                if (expected.0 && !seen.0) || (expected.1 && !seen.1) {
+                    match pair {
+                        Some(pair) => pair.changed = true,
+                        None => drop(
+                            self.pairs
+                                .insert(link.id.clone(), Pair { link, record: false, item: false, changed: true }),
+                        ),
+                    }
+                }
             }
         }
     }
-    for item in items {
-        match links::by_item(app.store().read(), user, &item.id).await? {
-            Some(link) if is_unchanged(&link, Side::Outlook, &item.values) => preview.skips += 1,
-            Some(_) => preview.update(Side::Espo, to),
-            None if matched.contains(&print(item.kind, &item.values)) => {}
-            None => {
-                let plan = task.decide_at(&context, None, &Seen::Unknown, &Seen::Present(item), context.now()).await?;
-                preview.count(&plan, 0, to);
+
+    /// Pairs in step are counted; the others are read afresh.
+    async fn pairs(&mut self) -> Result<(), WorkError> {
+        for pair in std::mem::take(&mut self.pairs).into_values() {
+            if !pair.changed {
+                self.preview.skips += 1;
+                continue;
+            }
+            let named = Named::link(&pair.link);
+            match inspect::plan_of(self.app, pair.link).await? {
+                Some(plan) => self.preview.count(named, &plan, self.to),
+                None => self.preview.tell(named.line(What::Skip, None, None)),
             }
         }
+        Ok(())
     }
-    Ok(preview)
 }

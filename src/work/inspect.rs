@@ -104,6 +104,27 @@ pub async fn item(app: &App, user: &str, list: Option<&str>, id: &str) -> Result
     Ok(Some(found.tell(app).await?))
 }
 
+/// What would be done about a linked pair, both ends read afresh. None when it cannot be told.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn plan_of(app: &App, link: Link) -> Result<Option<Plan>, WorkError> {
+    let mut found = Found {
+        kind: link.kind,
+        record_id: link.record_id.clone(),
+        owner: Some(link.owner.clone()),
+        link: Some(link),
+        record: Seen::Unknown,
+        item: Seen::Unknown,
+        context: None,
+        troubles: Vec::new(),
+    };
+    found.take_context(app).await?;
+    found.read_record().await;
+    found.read_item().await;
+    found.plan(app).await
+}
+
 impl Found {
     /// Connections and rules; that they cannot be had is a trouble.
     async fn take_context(&mut self, app: &App) -> Result<(), WorkError> {

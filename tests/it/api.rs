@@ -222,6 +222,50 @@ fn what_was_received_is_listed_and_can_be_replayed() {
     world.delete(&format!("/messages/{}", message["id"].as_str().unwrap()));
 }
 
+fn preview_of(world: &World, asked: Value) -> Value {
+    let job = world.post("/sync", &asked)["job_id"].as_str().unwrap().to_owned();
+    let job = world.eventually_some("the preview", || {
+        let job = world.get(&format!("/jobs/{job}"));
+        (job["state"] == "done" || job["state"] == "failed").then_some(job)
+    });
+    assert_eq!(job["state"], "done", "{job}");
+    job["preview"].clone()
+}
+
+#[test]
+fn a_preview_looks_at_pairs_too_and_names_what_it_counts() {
+    let world = World::start();
+    let (kept, _) = world.pair("Kept", json!({}));
+    let (edited, _) = world.pair("Edited", json!({}));
+    let (deleted, _) = world.pair("Deleted", json!({}));
+    let (_, lost) = world.pair("Lost", json!({}));
+    world.settle();
+    world.put("/settings", &json!({ "enabled": false }));
+    world.espo_update(&edited, json!({ "name": "Edited here" }));
+    world.espo_delete(&deleted);
+    world.person("anna").delete_event(&lost).unwrap();
+    world.settle();
+    let mark = world.mark();
+    let preview = preview_of(&world, json!({ "dry_run": true, "user_id": world.id("anna") }));
+    let counts = ["creates", "updates", "deletes", "matches", "skips"].map(|name| preview[name].as_u64().unwrap());
+    assert_eq!(counts, [0, 1, 2, 0, 1], "{preview}");
+    let mut lines: Vec<(&str, &str, &str)> = preview["users"][world.id("anna")]["lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| {
+            (line["what"].as_str().unwrap(), line["to"].as_str().unwrap_or("-"), line["title"].as_str().unwrap())
+        })
+        .collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [("delete", "espo", "Lost"), ("delete", "outlook", "Deleted"), ("update", "outlook", "Edited")],
+        "{preview} (and {kept} in step)"
+    );
+    world.no_writes_since(mark);
+}
+
 #[test]
 fn a_preview_tells_and_writes_nothing() {
     let world = World::start();
@@ -231,19 +275,10 @@ fn a_preview_tells_and_writes_nothing() {
     world.outlook_create("anna", "There", json!({}));
     world.settle();
     let mark = world.mark();
-    let preview_of = |asked: Value| {
-        let job = world.post("/sync", &asked)["job_id"].as_str().unwrap().to_owned();
-        let job = world.eventually_some("the preview", || {
-            let job = world.get(&format!("/jobs/{job}"));
-            (job["state"] == "done" || job["state"] == "failed").then_some(job)
-        });
-        assert_eq!(job["state"], "done", "{job}");
-        job["preview"].clone()
-    };
-    let preview = preview_of(json!({ "dry_run": true, "kind": "Meeting" }));
+    let preview = preview_of(&world, json!({ "dry_run": true, "kind": "Meeting" }));
     assert_eq!((&preview["creates"], &preview["invitations"]), (&json!(2), &json!(1)), "{preview}");
     assert_eq!(preview["users"][world.id("anna")]["creates"], 2, "{preview}");
-    let preview = preview_of(json!({ "dry_run": true, "direction": "to_espo" }));
+    let preview = preview_of(&world, json!({ "dry_run": true, "direction": "to_espo" }));
     assert_eq!((&preview["creates"], &preview["invitations"]), (&json!(1), &json!(0)), "{preview}");
     world.no_writes_since(mark);
 }

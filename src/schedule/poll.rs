@@ -16,7 +16,7 @@ use super::{mailbox, publish_of, subscriptions, todo};
 use crate::app::App;
 use crate::work::context::rules_of;
 use crate::work::error::WorkError;
-use crate::work::reconcile::is_unchanged;
+use crate::work::pair::is_unchanged;
 
 /// How far a poll steps back.
 const OVERLAP: TimeDelta = TimeDelta::seconds(5);

@@ -16,7 +16,8 @@ use crate::work::context::Context;
 use crate::work::error::WorkError;
 use crate::work::execute::seen_by_owner;
 use crate::work::locks::Locks;
-use crate::work::reconcile::{Task, fingerprint_of, is_unchanged};
+use crate::work::pair::{fingerprint_of, is_unchanged};
+use crate::work::reconcile::Task;
 use crate::work::{inspect, items};
 
 /// Rows per page.

@@ -18,7 +18,8 @@ use super::files::{self, Depth};
 use super::handle::target_of;
 use super::items::{self, Place};
 use super::locks::Locks;
-use super::reconcile::{Task, is_outside};
+use super::pair::is_outside;
+use super::reconcile::Task;
 use super::relink;
 use crate::app::App;
 

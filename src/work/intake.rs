@@ -16,7 +16,8 @@ use super::copies;
 use super::error::WorkError;
 use super::files::{self, Depth};
 use super::items::{self, Place};
-use super::reconcile::{Report, Task, fingerprint_of, intended, is_outside, left_alone, replica};
+use super::pair::{fingerprint_of, intended, is_outside, left_alone, replica};
+use super::reconcile::{Report, Task};
 use super::relink;
 
 impl Task<'_> {

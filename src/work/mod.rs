@@ -3,7 +3,8 @@
 //! - [`dispatch`] leases due messages from the store and hands each to a task, a bounded number at a time;
 //! - [`handle`] turns one message into calls of [`reconcile`] and decides what becomes of it: done, later, parked, dead;
 //! - [`intake`] finds or makes the link of an end that has none;
-//! - [`reconcile`] holds its lock, reads both ends afresh, decides, executes, absorbs and stores;
+//! - [`reconcile`] holds its lock, reads both ends afresh and decides; [`apply`] executes, absorbs and stores; [`pair`] is what
+//!   is told of a pair without asking;
 //! - [`copies`] are those in the mailboxes of other bound users;
 //! - [`execute`] is one step of a plan against one system; [`items`] gives events and To Do tasks the same verbs; [`people`]
 //!   finds out who participants are, [`files`] carries attachments of tasks;
@@ -12,6 +13,7 @@
 //! Nothing is written to a system before the intent is stored, and nothing is believed that was not seen: after a crash the
 //! marker, or the equal content, of what may have been created is looked up before anything is created again.
 
+pub mod apply;
 pub mod context;
 pub mod copies;
 pub mod dispatch;
@@ -24,6 +26,7 @@ pub mod inspect;
 pub mod intake;
 pub mod items;
 pub mod locks;
+pub mod pair;
 pub mod people;
 pub mod reconcile;
 pub mod relink;

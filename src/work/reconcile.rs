@@ -7,23 +7,19 @@ use chrono::{DateTime, Utc};
 use espocrm::Fetched;
 use store::bindings::BindingState;
 use store::links;
-use sync::{
-    Action, Agreed, Base, Cause, Field, Item, Kind, Link, LinkState, Outcome, Owner, Plan, Reason, Record, Replica,
-    ReplicaRole, Role, Seen, Side, Value, Verdict, View, absorb, decide,
-};
+use sync::{Cause, Item, Link, LinkState, Owner, Plan, Reason, Record, ReplicaRole, Seen, Side, View, decide};
 
+use super::apply::Round;
 use super::context::Context;
 use super::copies;
 use super::error::WorkError;
 use super::execute::record_as_seen;
-use super::execute::{Ends, execute};
 use super::files::{self, Depth};
 use super::items::{self, Place};
 use super::locks::Locks;
+use super::pair::{LATE, as_seen, is_unchanged, moved, prepare, settled};
 use crate::app::App;
 
-/// How late a request may arrive that was under way when the process ended or the connection broke.
-const LATE: chrono::TimeDelta = chrono::TimeDelta::seconds(3);
 /// How often both ends are read again because one of them changed while it was written.
 const ROUNDS: usize = 4;
 
@@ -244,111 +240,6 @@ impl Task<'_> {
         }
     }
 
-    /// Executes a plan whose first write creates the missing end.
-    pub(super) async fn carry_out(
-        &self,
-        context: &Context,
-        link: Link,
-        record: Option<Fetched>,
-        item: Option<Item>,
-        plan: Plan,
-    ) -> Result<Report, WorkError> {
-        let id = link.id.clone();
-        match self.try_out(context, link, record, item, plan, context.now()).await? {
-            Round::Done(report) => Ok(report),
-            Round::Again(link) => {
-                tracing::debug!(link.id = id, "an end changed while the other was created");
-                Box::pin(self.locked(*link, None)).await
-            }
-        }
-    }
-
-    async fn try_out(
-        &self,
-        context: &Context,
-        link: Link,
-        record: Option<Fetched>,
-        item: Option<Item>,
-        plan: Plan,
-        now: DateTime<Utc>,
-    ) -> Result<Round, WorkError> {
-        let mut outcomes = Vec::new();
-        let mut failure = None;
-        for step in &plan.steps {
-            let ends = Ends { record: record.as_ref(), item: item.as_ref() };
-            match execute(context, &link, &ends, &step.action).await {
-                Ok(outcome) => {
-                    let stop = matches!(outcome, Outcome::Stale);
-                    outcomes.push(outcome);
-                    if stop {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    outcomes.push(Outcome::Unsure);
-                    failure = Some(error);
-                    break;
-                }
-            }
-        }
-        let outside = item.as_ref().map_or(link.outside, |item| is_outside(context, item));
-        let seen = |fetched: &Fetched| Seen::Present(record_as_seen(context, outside, fetched));
-        let seen_record = record.as_ref().map_or(gone_or_unknown(&link, Side::Espo), seen);
-        let seen_item = item.map_or(gone_or_unknown(&link, Side::Outlook), Seen::Present);
-        let owner = context.owner();
-        let view = View {
-            link: Some(&link),
-            record: &seen_record,
-            item: &seen_item,
-            owner: owner.as_ref(),
-            rules: &context.rules,
-            switched_on: true,
-            bound: &context.bound,
-            deletions: sync::Deletions::default(),
-            grace: chrono::Duration::zero(),
-            horizon: now,
-            now,
-        };
-        let stale = outcomes.contains(&Outcome::Stale);
-        let refused = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_)));
-        let mut next = absorb(link.clone(), &view, &plan, &outcomes);
-        next.outside = outside;
-        if failure.is_some() || refused {
-            forget_version(&mut next, seen_item.present());
-        }
-        let entries = super::explain::entries(self, context, &link, &next, &plan, &outcomes);
-        let report = report(&plan, &outcomes);
-        // Private copies are written after this: the message ends when they are.
-        let copies = context.rules.attendees == sync::Attendees::None && next.kind.is_event();
-        let finished = failure.is_none() && !stale && !refused && !copies && !matches!(report, Report::Later(_));
-        self.store(&next, entries, finished).await?;
-        if let Some(error) = failure {
-            return Err(error);
-        }
-        if !stale {
-            self.private_copies(context, &mut next, seen_record.present()).await?;
-        }
-        if let Some(Outcome::Refused(refusal)) = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Refused(_)))
-        {
-            return Err(WorkError::Refused(refusal.sentence.clone()));
-        }
-        Ok(if stale { Round::Again(Box::new(next)) } else { Round::Done(report) })
-    }
-
-    /// Link, history and the end of the message, in one transaction.
-    async fn store(&self, link: &Link, entries: Vec<store::history::Entry>, finished: bool) -> Result<(), WorkError> {
-        let transaction = self.app.store().begin().await?;
-        links::save(&transaction, link, self.app.clock().now()).await?;
-        if !entries.is_empty() {
-            store::history::insert_many(&transaction, &entries).await?;
-        }
-        if let Some(unit) = self.unit.filter(|_| finished) {
-            store::messages::finish(&transaction, unit, self.app.clock().now()).await?;
-        }
-        transaction.commit().await.map_err(store::StoreError::from)?;
-        Ok(())
-    }
-
     pub(super) async fn decide(
         &self,
         context: &Context,
@@ -400,168 +291,4 @@ impl Task<'_> {
             now,
         }))
     }
-}
-
-enum Round {
-    Done(Report),
-    Again(Box<Link>),
-}
-
-/// What was seen of an item has not been dealt with: a hint at that version is no echo when it is tried again.
-fn forget_version(link: &mut Link, item: Option<&Item>) {
-    for replica in link.replicas.iter_mut().filter(|replica| item.is_some_and(|item| item.id == replica.item_id)) {
-        replica.etag = None;
-    }
-}
-
-/// What the link says of an end that was not there: gone where it was known, else not looked at.
-const fn gone_or_unknown<T>(link: &Link, side: Side) -> Seen<T> {
-    match (&link.state, side) {
-        (LinkState::Creating { side: Side::Espo, .. }, Side::Espo)
-        | (LinkState::Creating { side: Side::Outlook, .. }, Side::Outlook) => Seen::Unknown,
-        _ => Seen::Gone,
-    }
-}
-
-/// The record as the core is to see it beside the item.
-fn as_seen(context: &Context, link: &Link, item: &Seen<Item>, record: &Seen<Fetched>) -> Seen<Record> {
-    let outside = item.present().map_or(link.outside, |item| is_outside(context, item));
-    match record {
-        Seen::Present(fetched) => Seen::Present(record_as_seen(context, outside, fetched)),
-        Seen::Gone => Seen::Gone,
-        Seen::Unknown => Seen::Unknown,
-    }
-}
-
-/// A request that was sent before a crash may arrive after we have looked: only after a while is "not there" believed.
-fn settled(context: &Context, link: &Link, gone: Side) -> Result<(), WorkError> {
-    let LinkState::Creating { side, since } = link.state else { return Ok(()) };
-    if side != gone {
-        return Ok(());
-    }
-    let left = since + LATE - context.now();
-    match left.to_std() {
-        Ok(after) if !after.is_zero() => Err(WorkError::TooEarly { after }),
-        _ => Ok(()),
-    }
-}
-
-/// The new owner of a record that was given to somebody else, where the move may be made.
-fn moved(context: &Context, link: &Link, record: &Seen<Fetched>) -> Option<String> {
-    let owner = record.present()?.record.owner.clone()?;
-    let ours = link.state == LinkState::Live && !link.outside && link.occurrence.is_none();
-    (owner != link.owner && ours && context.rules.of(link.kind).direction.allows_to(Side::Outlook)).then_some(owner)
-}
-
-/// True for a copy of an event that nobody bound organises.
-pub(super) fn is_outside(context: &Context, item: &Item) -> bool {
-    matches!(&item.role, Role::Attendee { organizer } if !context.bound.contains(&sync::text::address(organizer)))
-}
-
-/// Turns the link into the intent of what the plan is going to create or change.
-fn prepare(link: &mut Link, plan: &Plan, now: DateTime<Utc>) {
-    for step in &plan.steps {
-        let side = step.action.side();
-        if let Action::UpdateItem { writes } | Action::UpdateRecord { writes } = &step.action {
-            link.base.extend(plan.agreed.clone());
-            let sent = link.sent.entry(side).or_default();
-            sent.extend(intended(writes, side));
-            // Of what is written on both sides (participants), neither write alone brings about what is to be agreed.
-            sent.retain(|field, _| !is_written_to(plan, side.other(), field));
-        }
-        let (Action::CreateItem { writes } | Action::CreateRecord { writes, .. }) = &step.action else { continue };
-        if matches!(link.state, LinkState::Creating { side: known, .. } if known == side) {
-            continue;
-        }
-        link.state = LinkState::Creating { side, since: now };
-        link.base = intended(writes, side);
-        match side {
-            Side::Espo => link.record_id = None,
-            Side::Outlook => link.replicas.retain(|replica| replica.user != link.owner),
-        }
-    }
-}
-
-fn is_written_to(plan: &Plan, side: Side, field: &Field) -> bool {
-    plan.steps
-        .iter()
-        .any(|step| step.action.side() == side && step.action.writes().is_some_and(|writes| writes.contains_key(field)))
-}
-
-/// What is going to be written, as a base: after a crash it tells what was edited since from what we wrote.
-pub(super) fn intended(writes: &sync::Writes, target: Side) -> Base {
-    let pair = |(field, write): (&Field, &sync::Write)| {
-        let agreed = match target {
-            Side::Espo => Agreed { espo: write.value.clone(), outlook: write.source.clone() },
-            Side::Outlook => Agreed { espo: write.source.clone(), outlook: write.value.clone() },
-        };
-        (field.clone(), agreed)
-    };
-    // Files come one by one: which of them a crash has left is told by their contents alone.
-    writes.iter().filter(|(field, _)| **field != Field::Attachments).map(pair).collect()
-}
-
-/// True when every value is the one that was agreed last.
-#[must_use]
-pub fn is_unchanged(link: &Link, side: Side, values: &sync::Values) -> bool {
-    values.iter().all(|(field, value)| match link.base.get(field) {
-        Some(agreed) => agreed.on(side) == value,
-        // A field that the other side does not show has no base.
-        None => {
-            matches!(field, Field::Reminder | Field::Location | Field::Importance)
-                || value.as_files().is_some_and(sync::Files::is_empty)
-                // A pair that was configured later and has nothing to say.
-                || (matches!(field, Field::Extra(_)) && sync::is_blank(value))
-        }
-    })
-}
-
-pub(super) fn replica(item: &Item, owner: &str) -> Replica {
-    let role = if item.user == owner { ReplicaRole::Master } else { ReplicaRole::Attendee };
-    Replica {
-        user: item.user.clone(),
-        item_id: item.id.clone(),
-        list: item.list.clone(),
-        role,
-        etag: item.etag.clone(),
-        written: None,
-    }
-}
-
-/// The fingerprint of an end in its owner's zone and under the owner's rules.
-#[must_use]
-pub fn fingerprint_of(context: &Context, owner: &str, kind: Kind, values: &sync::Values) -> String {
-    let title = values.get(&Field::Title).and_then(Value::as_text).unwrap_or_default();
-    let when = values.get(&Field::Time).and_then(Value::as_when);
-    let zone = context.owner().map_or(chrono_tz::Tz::UTC, |owner| owner.zone);
-    sync::fingerprint(owner, kind, title, when, &sync::Projection::new(zone, &context.rules))
-}
-
-pub(super) fn left_alone(plan: &Plan) -> Option<Reason> {
-    match &plan.verdict {
-        Verdict::LeaveAlone(reason) | Verdict::Bury(reason) => Some(reason.clone()),
-        _ => None,
-    }
-}
-
-fn report(plan: &Plan, outcomes: &[Outcome]) -> Report {
-    match &plan.verdict {
-        Verdict::Wait { until, .. } => return Report::Later(*until),
-        Verdict::Hold(reason) => return Report::Held(reason.clone()),
-        _ => {}
-    }
-    let written: Vec<Written> = plan
-        .steps
-        .iter()
-        .zip(outcomes)
-        .filter(|(_, outcome)| {
-            matches!(outcome, Outcome::Record(_) | Outcome::Item(_) | Outcome::Deleted | Outcome::Answered)
-        })
-        .map(|(step, _)| match step.action {
-            Action::CreateItem { .. } | Action::CreateRecord { .. } => Written::Created,
-            Action::UpdateItem { .. } | Action::UpdateRecord { .. } | Action::Respond { .. } => Written::Updated,
-            Action::DeleteItem | Action::DeleteRecord => Written::Deleted,
-        })
-        .collect();
-    if written.is_empty() { Report::Idle(left_alone(plan)) } else { Report::Wrote(written) }
 }

@@ -26,7 +26,8 @@ use super::copies;
 use super::error::WorkError;
 use super::execute::{record_as_seen, seen_by_owner};
 use super::items::{self, Place};
-use super::reconcile::{Task, fingerprint_of, is_outside, replica};
+use super::pair::{fingerprint_of, is_outside, replica};
+use super::reconcile::Task;
 use crate::app::App;
 
 /// Rows per page.

@@ -1,0 +1,165 @@
+//! A plan, carried out: its steps against both systems, then link, history and the end of the message in one transaction.
+
+use chrono::{DateTime, Utc};
+use espocrm::Fetched;
+use store::links;
+use sync::{Action, Item, Link, LinkState, Outcome, Plan, Seen, Side, Verdict, View, absorb};
+
+use super::context::Context;
+use super::error::WorkError;
+use super::execute::{Ends, execute, record_as_seen};
+use super::pair::{is_outside, left_alone};
+use super::reconcile::{Report, Task, Written};
+
+/// What came of a plan.
+pub(super) enum Round {
+    /// It is done with.
+    Done(Report),
+    /// An end changed meanwhile: both are to be read again.
+    Again(Box<Link>),
+}
+
+impl Task<'_> {
+    /// Executes a plan whose first write creates the missing end.
+    pub(super) async fn carry_out(
+        &self,
+        context: &Context,
+        link: Link,
+        record: Option<Fetched>,
+        item: Option<Item>,
+        plan: Plan,
+    ) -> Result<Report, WorkError> {
+        let id = link.id.clone();
+        match self.try_out(context, link, record, item, plan, context.now()).await? {
+            Round::Done(report) => Ok(report),
+            Round::Again(link) => {
+                tracing::debug!(link.id = id, "an end changed while the other was created");
+                Box::pin(self.locked(*link, None)).await
+            }
+        }
+    }
+
+    pub(super) async fn try_out(
+        &self,
+        context: &Context,
+        link: Link,
+        record: Option<Fetched>,
+        item: Option<Item>,
+        plan: Plan,
+        now: DateTime<Utc>,
+    ) -> Result<Round, WorkError> {
+        let mut outcomes = Vec::new();
+        let mut failure = None;
+        for step in &plan.steps {
+            let ends = Ends { record: record.as_ref(), item: item.as_ref() };
+            match execute(context, &link, &ends, &step.action).await {
+                Ok(outcome) => {
+                    let stop = matches!(outcome, Outcome::Stale);
+                    outcomes.push(outcome);
+                    if stop {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    outcomes.push(Outcome::Unsure);
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        let outside = item.as_ref().map_or(link.outside, |item| is_outside(context, item));
+        let seen = |fetched: &Fetched| Seen::Present(record_as_seen(context, outside, fetched));
+        let seen_record = record.as_ref().map_or(gone_or_unknown(&link, Side::Espo), seen);
+        let seen_item = item.map_or(gone_or_unknown(&link, Side::Outlook), Seen::Present);
+        let owner = context.owner();
+        let view = View {
+            link: Some(&link),
+            record: &seen_record,
+            item: &seen_item,
+            owner: owner.as_ref(),
+            rules: &context.rules,
+            switched_on: true,
+            bound: &context.bound,
+            deletions: sync::Deletions::default(),
+            grace: chrono::Duration::zero(),
+            horizon: now,
+            now,
+        };
+        let stale = outcomes.contains(&Outcome::Stale);
+        let refused = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_)));
+        let mut next = absorb(link.clone(), &view, &plan, &outcomes);
+        next.outside = outside;
+        if failure.is_some() || refused {
+            forget_version(&mut next, seen_item.present());
+        }
+        let entries = super::explain::entries(self, context, &link, &next, &plan, &outcomes);
+        let report = report(&plan, &outcomes);
+        // Private copies are written after this: the message ends when they are.
+        let copies = context.rules.attendees == sync::Attendees::None && next.kind.is_event();
+        let finished = failure.is_none() && !stale && !refused && !copies && !matches!(report, Report::Later(_));
+        self.store(&next, entries, finished).await?;
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        if !stale {
+            self.private_copies(context, &mut next, seen_record.present()).await?;
+        }
+        if let Some(Outcome::Refused(refusal)) = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Refused(_)))
+        {
+            return Err(WorkError::Refused(refusal.sentence.clone()));
+        }
+        Ok(if stale { Round::Again(Box::new(next)) } else { Round::Done(report) })
+    }
+
+    /// Link, history and the end of the message, in one transaction.
+    async fn store(&self, link: &Link, entries: Vec<store::history::Entry>, finished: bool) -> Result<(), WorkError> {
+        let transaction = self.app.store().begin().await?;
+        links::save(&transaction, link, self.app.clock().now()).await?;
+        if !entries.is_empty() {
+            store::history::insert_many(&transaction, &entries).await?;
+        }
+        if let Some(unit) = self.unit.filter(|_| finished) {
+            store::messages::finish(&transaction, unit, self.app.clock().now()).await?;
+        }
+        transaction.commit().await.map_err(store::StoreError::from)?;
+        Ok(())
+    }
+}
+
+/// What was seen of an item has not been dealt with: a hint at that version is no echo when it is tried again.
+fn forget_version(link: &mut Link, item: Option<&Item>) {
+    for replica in link.replicas.iter_mut().filter(|replica| item.is_some_and(|item| item.id == replica.item_id)) {
+        replica.etag = None;
+    }
+}
+
+/// What the link says of an end that was not there: gone where it was known, else not looked at.
+const fn gone_or_unknown<T>(link: &Link, side: Side) -> Seen<T> {
+    match (&link.state, side) {
+        (LinkState::Creating { side: Side::Espo, .. }, Side::Espo)
+        | (LinkState::Creating { side: Side::Outlook, .. }, Side::Outlook) => Seen::Unknown,
+        _ => Seen::Gone,
+    }
+}
+
+fn report(plan: &Plan, outcomes: &[Outcome]) -> Report {
+    match &plan.verdict {
+        Verdict::Wait { until, .. } => return Report::Later(*until),
+        Verdict::Hold(reason) => return Report::Held(reason.clone()),
+        _ => {}
+    }
+    let written: Vec<Written> = plan
+        .steps
+        .iter()
+        .zip(outcomes)
+        .filter(|(_, outcome)| {
+            matches!(outcome, Outcome::Record(_) | Outcome::Item(_) | Outcome::Deleted | Outcome::Answered)
+        })
+        .map(|(step, _)| match step.action {
+            Action::CreateItem { .. } | Action::CreateRecord { .. } => Written::Created,
+            Action::UpdateItem { .. } | Action::UpdateRecord { .. } | Action::Respond { .. } => Written::Updated,
+            Action::DeleteItem | Action::DeleteRecord => Written::Deleted,
+        })
+        .collect();
+    if written.is_empty() { Report::Idle(left_alone(plan)) } else { Report::Wrote(written) }
+}

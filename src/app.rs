@@ -1,5 +1,6 @@
 //! The composition root: configuration in, [`App`] out. The only place that knows every module.
 
+pub mod circuits;
 pub mod connections;
 pub mod provision;
 mod serve;
@@ -15,6 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::circuits::Circuits;
 pub use self::connections::{ConnectionError, Connections, EspoConnection, Microsoft};
 pub use self::serve::{Role, ServeError, serve};
 use crate::clock::Clock;
@@ -43,7 +45,8 @@ struct Inner {
     connections: Connections,
     metrics: PrometheusHandle,
     admin_token: AdminToken,
-    schedule_wake: Notify,
+    schedule_wake: Arc<Notify>,
+    circuits: Circuits,
     runtime: tokio::runtime::Handle,
     locks: Locks,
 }
@@ -126,9 +129,11 @@ impl App {
         let vault = Vault::open(&config)?;
         let ids = options.ids.unwrap_or_else(|| Ids::system(clock.clone()));
         let admin_token = admin_token(&config, &store, &vault, &ids, &clock).await?;
-        let connections = Connections::open(&config, &clock, &ids, &vault, &store, options.http).await?;
         // The task ends when the last clone of the writer is dropped.
         let (writer, _) = store::writer::Writer::spawn(store.clone(), LINE);
+        let schedule_wake = Arc::new(Notify::new());
+        let circuits = Circuits::new(config.circuit, &[writer.wake(), &schedule_wake]);
+        let connections = Connections::open(&config, &clock, &ids, &vault, &store, &circuits, options.http).await?;
         let tracker = TaskTracker::new();
         Ok(Self(Arc::new(Inner {
             config,
@@ -142,7 +147,8 @@ impl App {
             connections,
             metrics,
             admin_token,
-            schedule_wake: Notify::new(),
+            schedule_wake,
+            circuits,
             runtime: tokio::runtime::Handle::current(),
             locks: Locks::default(),
         })))
@@ -218,6 +224,12 @@ impl App {
     #[must_use]
     pub fn locks(&self) -> &Locks {
         &self.0.locks
+    }
+
+    /// Which of the other systems answer.
+    #[must_use]
+    pub fn circuits(&self) -> &Circuits {
+        &self.0.circuits
     }
 
     /// Wakes the scheduler, all of its tasks.

@@ -12,6 +12,7 @@ use store::Store;
 use tokio::sync::Mutex;
 use url::Url;
 
+use super::circuits::Circuits;
 use super::settings::{self, Settings, SettingsError};
 use super::tokens::{Purse, TokenStore};
 use crate::clock::Clock;
@@ -41,6 +42,7 @@ struct Inner {
     store: Store,
     http: reqwest::Client,
     purse: Purse,
+    circuits: Circuits,
     now: RwLock<Current>,
     reloading: Mutex<()>,
 }
@@ -83,6 +85,7 @@ impl Connections {
         ids: &Ids,
         vault: &Vault,
         store: &Store,
+        circuits: &Circuits,
         http: Option<reqwest::Client>,
     ) -> Result<Self, ConnectionError> {
         let http = match http {
@@ -97,6 +100,7 @@ impl Connections {
             store: store.clone(),
             http,
             purse: Purse::new(store.clone(), vault.clone(), clock.clone()),
+            circuits: circuits.clone(),
             now: RwLock::default(),
             reloading: Mutex::new(()),
         }));
@@ -173,7 +177,9 @@ impl Connections {
             marker_field: given.marker_field.clone(),
             pairs: self.0.config.pairs.clone(),
         };
-        let client = EspoClient::new(self.0.http.clone(), config, self.0.clock.as_fn());
+        let circuit = &self.0.circuits.espocrm;
+        circuit.reset();
+        let client = EspoClient::with_circuit(self.0.http.clone(), config, self.0.clock.as_fn(), Arc::clone(circuit));
         Some(Arc::new(EspoConnection {
             client,
             clock: self.0.clock.clone(),
@@ -208,7 +214,11 @@ impl Connections {
             redirect_url: Url::parse(&redirect).ok(),
         };
         let now = self.0.clock.as_fn();
-        let mut authority = Authority::new(self.0.http.clone(), &config, now.clone())?;
+        let Circuits { graph, sign_in, .. } = &self.0.circuits;
+        graph.reset();
+        sign_in.reset();
+        let mut authority =
+            Authority::new(self.0.http.clone(), &config, now.clone())?.with_circuit(Arc::clone(sign_in));
         if let Some(certificate) = certificate {
             authority = authority.with_certificate(certificate);
         }
@@ -220,7 +230,9 @@ impl Connections {
             &config.client_id,
         ));
         let ids = self.0.ids.clone();
-        let graph = GraphClient::new(self.0.http.clone(), &config, tokens, now, Arc::new(move || ids.next()));
+        let ids = Arc::new(move || ids.next());
+        let http = self.0.http.clone();
+        let graph = GraphClient::with_circuit(http, &config, tokens, now, ids, Arc::clone(graph));
         Ok(Some(Arc::new(Microsoft { graph: Arc::new(graph), authority, mode: wanted.mode })))
     }
 }

@@ -43,6 +43,8 @@ pub struct Config {
     pub schedule: Schedule,
     /// `[worker]`
     pub worker: Worker,
+    /// `[circuit]`
+    pub circuit: ::circuit::Limits,
     /// `[log]`
     pub log: Log,
     /// `[[pairs]]`
@@ -251,6 +253,11 @@ impl Config {
                 retry_base: values.or("worker.retry_base", "1s", parse::pause)?,
                 retry_max: values.or("worker.retry_max", "15m", parse::pause)?,
                 max_attempts: values.or("worker.max_attempts", "12", parse::positive)?,
+            },
+            circuit: ::circuit::Limits {
+                failures: values.or("circuit.failures", "5", parse::positive)?,
+                pause: values.or("circuit.pause", "1s", parse::pause)?,
+                longest: values.or("circuit.longest_pause", "30s", parse::pause)?,
             },
             log: Log {
                 filter: values.or("log.filter", "info", parse::text)?,

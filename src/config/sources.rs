@@ -49,6 +49,9 @@ pub const KEYS: &[&str] = &[
     "worker.retry_base",
     "worker.retry_max",
     "worker.max_attempts",
+    "circuit.failures",
+    "circuit.pause",
+    "circuit.longest_pause",
     "log.filter",
     "log.format",
 ];

@@ -2,6 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, Data, ServiceConfig};
+use circuit::{Circuit, State};
 use metrics::gauge;
 use serde_json::json;
 use store::StoreError;
@@ -44,6 +45,7 @@ async fn ready(app: Data<App>) -> HttpResponse {
         true => json!({ "state": "configured" }),
         false => json!({ "state": "not_configured", "detail": format!("enter the settings of {what}") }),
     };
+    let circuits = app.circuits();
     let microsoft = match app.connections().purse().alarm() {
         Some(alarm) => json!({ "state": "alarm", "detail": alarm }),
         None => configured(app.connections().graph().is_some(), "Microsoft"),
@@ -56,11 +58,22 @@ async fn ready(app: Data<App>) -> HttpResponse {
                 Ok(depth) => json!({ "state": "ok", "queued": depth.queued, "leased": depth.leased, "parked": depth.parked, "dead": depth.dead }),
                 Err(detail) => json!({ "state": "failed", "detail": detail }),
             },
-            "espocrm": configured(app.connections().espocrm().is_some(), "EspoCRM"),
-            "microsoft": microsoft,
+            "espocrm": away(&circuits.espocrm).unwrap_or_else(|| configured(app.connections().espocrm().is_some(), "EspoCRM")),
+            "microsoft": away(&circuits.graph).or_else(|| away(&circuits.sign_in)).unwrap_or(microsoft),
         },
     });
     if is_ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+}
+
+/// What is said of a system that does not answer.
+fn away(circuit: &Circuit) -> Option<serde_json::Value> {
+    let (since, next_try) = match circuit.state() {
+        State::Closed => return None,
+        State::Open { since, until } => (since, Some(until)),
+        State::Probing { since } => (since, None),
+    };
+    let detail = format!("{}; what is to be done waits, and goes on by itself", circuit.why());
+    Some(json!({ "state": "away", "system": circuit.system(), "detail": detail, "since": since, "next_try": next_try }))
 }
 
 /// Everything that is counted. Gauges are taken when they are asked for.

@@ -11,6 +11,7 @@ use super::error::sentence;
 use super::handle::handle;
 use super::locks::Locks;
 use crate::app::App;
+use crate::app::circuits::Readiness;
 
 /// How long a worker may be silent about a message before another takes it.
 const LEASE: TimeDelta = TimeDelta::minutes(5);
@@ -69,6 +70,16 @@ pub async fn run(app: App) {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let free = permits.available_permits() + 1;
         drop(permit);
+        // While a system is away its work stays where it is, whole and uncounted; one piece finds out when it is back.
+        let readiness = app.circuits().readiness(app.clock().now());
+        let free = match readiness {
+            Readiness::Ready => free,
+            Readiness::Probe => 1,
+            Readiness::Wait => {
+                rest(&app).await;
+                continue;
+            }
+        };
         let units = match turn(&app, free, after_lane.as_deref()).await {
             Ok(units) => units,
             Err(error) => {
@@ -88,6 +99,9 @@ pub async fn run(app: App) {
                 handle(&worker, unit).await;
                 drop(permit);
             });
+        }
+        if readiness == Readiness::Probe {
+            rest(&app).await;
         }
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use store::StoreError;
 
+use crate::app::circuits::System;
+
 /// Why a change could not be worked on to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkError {
@@ -60,6 +62,17 @@ pub enum Fate {
 }
 
 impl WorkError {
+    /// The system that as a whole does not answer, where the error tells of that.
+    #[must_use]
+    pub fn outage(&self) -> Option<System> {
+        match self {
+            Self::Espo(error) => error.is_outage().then_some(System::Espocrm),
+            Self::Graph(graph::Error::Auth(error)) => error.is_outage().then_some(System::SignIn),
+            Self::Graph(error) => error.is_outage().then_some(System::Graph),
+            _ => None,
+        }
+    }
+
     /// What becomes of the change.
     #[must_use]
     pub fn fate(&self) -> Fate {

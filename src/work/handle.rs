@@ -16,6 +16,7 @@ use super::error::{Fate, WorkError, backoff, sentence};
 use super::items::Place;
 use super::reconcile::{Report, Task, Written};
 use crate::app::App;
+use crate::app::circuits::System;
 
 /// What is written beside a message that waits for the grace of a deletion: it is no failure.
 const WAITS: &str = "waiting for the grace of a deletion";
@@ -96,7 +97,14 @@ async fn record(app: &App, unit: &Unit, outcome: Result<Report, WorkError>) -> R
         }
         Err(error) => {
             let text = error.sentence();
-            let fate = error.fate();
+            // A failed attempt is one that failed by itself: not one that an outage took along. No change is ever to blame for
+            // a sign-in that does not answer.
+            let is_away = |system| system == System::SignIn || !app.circuits().of(system).is_closed();
+            let away = error.outage().is_some_and(is_away);
+            let fate = match error.fate() {
+                Fate::Retry { after, .. } if away => Fate::Retry { after, counts: false },
+                fate => fate,
+            };
             tracing::warn!(error = text, target = ?unit.target(), ?fate, attempts = unit.attempts(), "a change could not be applied");
             blame(app, unit, &error, fate).await?;
             let dead = settle(app, unit, fate, &text, now).await?;

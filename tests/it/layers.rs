@@ -19,7 +19,7 @@ const NEVER: &[(&str, &[&str])] = &[
 ];
 
 /// Packages of their own below `src`.
-const PACKAGES: [&str; 4] = ["sync", "store", "espocrm", "graph"];
+const PACKAGES: [&str; 5] = ["sync", "circuit", "store", "espocrm", "graph"];
 
 /// The modules that a source names below `crate::` (or below the crate's name), comments left out.
 fn used(source: &str) -> BTreeSet<String> {

@@ -24,6 +24,8 @@ mod layers;
 #[cfg(test)]
 mod meetings;
 #[cfg(test)]
+mod outages;
+#[cfg(test)]
 mod pairs;
 #[cfg(test)]
 mod people;

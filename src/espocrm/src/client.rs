@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use circuit::Circuit;
 use secrecy::SecretString;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use url::Url;
@@ -97,6 +98,7 @@ struct Inner {
     key_gate: Gate,
     admin_gate: Gate,
     in_flight: Semaphore,
+    circuit: Arc<Circuit>,
     addresses: Mutex<HashMap<String, Remembered>>,
     creating: tokio::sync::Mutex<()>,
     large: tokio::sync::Mutex<()>,
@@ -120,6 +122,12 @@ impl Client {
     /// A client. `http` must not follow redirects (see [`http`]).
     #[must_use]
     pub fn new(http: reqwest::Client, config: Config, now: Now) -> Self {
+        Self::with_circuit(http, config, now, Circuit::unattended("espocrm"))
+    }
+
+    /// A client that sends nothing while the circuit is open.
+    #[must_use]
+    pub fn with_circuit(http: reqwest::Client, config: Config, now: Now, circuit: Arc<Circuit>) -> Self {
         let inner = Inner {
             http,
             base: config.base(),
@@ -128,6 +136,7 @@ impl Client {
             key_gate: Gate::new(KEY_ATTEMPTS),
             admin_gate: Gate::new(ADMIN_ATTEMPTS),
             in_flight: Semaphore::new(IN_FLIGHT),
+            circuit,
             addresses: Mutex::default(),
             creating: tokio::sync::Mutex::new(()),
             large: tokio::sync::Mutex::new(()),
@@ -164,6 +173,11 @@ impl Client {
             Identity::Key => &self.inner.key_gate,
             Identity::Admin | Identity::AdminAs(_) => &self.inner.admin_gate,
         }
+    }
+
+    /// The permission of the circuit.
+    pub(crate) fn enter(&self) -> crate::Result<circuit::Pass> {
+        self.inner.circuit.enter(self.now()).map_err(|after| crate::Error::Away { after })
     }
 
     /// A place among the requests in flight; the semaphore is never closed.

@@ -34,6 +34,12 @@ pub enum Error {
     /// No connection: nothing was sent.
     #[error("EspoCRM cannot be reached; check espocrm.url and the network")]
     Unreachable(#[source] reqwest::Error),
+    /// Not sent: it did not answer several times in a row.
+    #[error("EspoCRM does not answer; it is asked again in {:.0} s", .after.as_secs_f64().ceil())]
+    Away {
+        /// Until the next attempt.
+        after: Duration,
+    },
     /// The request was sent and no complete answer came.
     #[error("EspoCRM did not answer {request} to the end")]
     Interrupted {
@@ -187,6 +193,7 @@ impl Error {
                 Disposition::Retry { after: None }
             }
             Self::Server { after, .. } | Self::Busy { after } => Disposition::Retry { after: *after },
+            Self::Away { after } => Disposition::Retry { after: Some(*after) },
             Self::LockedOut => Disposition::Retry { after: Some(Duration::from_secs(60)) },
             Self::Refused { .. } | Self::Withheld { .. } => Disposition::Denied,
             Self::Forbidden { reason, .. } if denies_the_role(reason) => Disposition::Denied,
@@ -201,6 +208,28 @@ impl Error {
             | Self::NoAdmin
             | Self::NoEntity(_)
             | Self::Settings(_) => Disposition::Fail,
+        }
+    }
+
+    /// True when it tells that EspoCRM as a whole does not answer, whatever was asked.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_)
+                | Self::Away { .. }
+                | Self::Interrupted { .. }
+                | Self::Server { .. }
+                | Self::NotTheApi { .. }
+        )
+    }
+
+    /// The `Retry-After` that came with it.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Server { after, .. } | Self::Busy { after } => *after,
+            _ => None,
         }
     }
 

@@ -94,6 +94,11 @@ impl Answer {
         self.status >= 200 && self.status < 300
     }
 
+    /// True when it is a page for people: of a proxy, or of EspoCRM while it is being updated.
+    fn is_page(&self) -> bool {
+        self.is_success() && self.body.trim_ascii_start().starts_with(b"<")
+    }
+
     /// True when EspoCRM itself says that the record does not exist; a 404 of a web server or of an unknown path is not that.
     pub(crate) fn is_gone(&self) -> bool {
         self.status == 404 && self.reason.as_deref().is_some_and(|reason| !reason.starts_with("Controller "))
@@ -207,10 +212,12 @@ impl Client {
             .enter(|| self.now())
             .await
             .map_err(|after| Error::Withheld { credential: identity.credential(), after })?;
+        let circuit = self.enter()?;
         let answer = match self.begin(call, request).await {
             Ok(response) => self.rest(call, response).await,
             Err(error) => Err(error),
         };
+        self.told(circuit, &answer);
         self.noted(identity, answer)
     }
 
@@ -224,12 +231,29 @@ impl Client {
             .enter(|| self.now())
             .await
             .map_err(|after| Error::Withheld { credential: identity.credential(), after })?;
-        let response = self.begin(call, request).await?;
-        if response.status().is_success() {
-            self.gate(identity).accepted();
-            return Ok(Opened::Content(response, permit));
+        let circuit = self.enter()?;
+        let answer = match self.begin(call, request).await {
+            Ok(response) if response.status().is_success() => {
+                circuit.answered();
+                self.gate(identity).accepted();
+                return Ok(Opened::Content(response, permit));
+            }
+            Ok(response) => self.rest(call, response).await,
+            Err(error) => Err(error),
+        };
+        self.told(circuit, &answer);
+        self.noted(identity, answer).map(Opened::Refusal)
+    }
+
+    /// Tells the circuit whether EspoCRM is there.
+    fn told(&self, circuit: circuit::Pass, answer: &Result<Answer>) {
+        match answer {
+            Ok(answer) if answer.is_page() => {
+                circuit.failed(self.now(), None, &"a page came in place of an answer of the API");
+            }
+            Err(error) if error.is_outage() => circuit.failed(self.now(), error.retry_after(), error),
+            _ => circuit.answered(),
         }
-        self.noted(identity, self.rest(call, response).await).map(Opened::Refusal)
     }
 
     /// Tells the gate how a credential fared.

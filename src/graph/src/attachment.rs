@@ -96,7 +96,8 @@ impl Client {
     /// The content of an attachment.
     pub async fn download(&self, mailbox: &Mailbox, list: &str, task: &str, id: &str) -> Result<Download> {
         let url = self.task_address(mailbox, list, &[task, "attachments", id, "$value"])?;
-        let (answer, permit) = self.try_open(mailbox, &Call::get(url)).await.map_err(|failure| self.error(failure))?;
+        let opened = self.try_open(mailbox, &Call::get(url)).await.map_err(|failure| self.error(failure))?;
+        let (answer, permit) = opened.answered();
         Ok(Download { answer, left: sync::LARGEST_FILE, _permit: permit })
     }
 

@@ -9,9 +9,11 @@
 //! `invalid_client` needs the operator (an expired secret, say), `temporarily_unavailable` and 5xx pass.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use circuit::Circuit;
 use futures::future::BoxFuture;
 use oauth2::basic::{BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenResponse};
 use oauth2::{
@@ -74,6 +76,12 @@ impl AuthError {
             Self::Temporary { after, .. } => Disposition::Retry { after: *after },
             Self::Unreachable(_) | Self::Store(_) => Disposition::Retry { after: None },
         }
+    }
+
+    /// True when it tells that the sign-in as a whole does not answer.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Temporary { .. } | Self::Unreachable(_))
     }
 
     pub(crate) const fn retry_after(&self) -> Option<Duration> {
@@ -157,6 +165,7 @@ pub struct Authority {
     default_scope: String,
     has_redirect: bool,
     certificate: Option<Certificate>,
+    circuit: Arc<Circuit>,
 }
 
 impl fmt::Debug for Authority {
@@ -192,6 +201,7 @@ impl Authority {
             default_scope: format!("{}/.default", config.graph_url.origin().ascii_serialization()),
             has_redirect: config.redirect_url.is_some(),
             certificate: None,
+            circuit: Circuit::unattended("sign_in"),
         })
     }
 
@@ -199,6 +209,12 @@ impl Authority {
     #[must_use]
     pub fn with_certificate(self, certificate: Certificate) -> Self {
         Self { certificate: Some(certificate), ..self }
+    }
+
+    /// The same, which asks nothing while the circuit is open.
+    #[must_use]
+    pub fn with_circuit(self, circuit: Arc<Circuit>) -> Self {
+        Self { circuit, ..self }
     }
 
     /// What a request to the token endpoint carries to prove who asks, where no secret does.
@@ -281,7 +297,7 @@ impl Authority {
     }
 
     fn transport(&self) -> Transport {
-        Transport { http: self.http.clone(), now: self.now.clone() }
+        Transport { http: self.http.clone(), now: self.now.clone(), circuit: Arc::clone(&self.circuit) }
     }
 }
 
@@ -311,6 +327,9 @@ fn token_set(
         Err(RequestTokenError::Request(TransportError::Status { status, after })) => {
             Err(AuthError::Temporary { reason: format!("status {status}"), after })
         }
+        Err(RequestTokenError::Request(error @ TransportError::Away { after })) => {
+            Err(AuthError::Temporary { reason: error.to_string(), after: Some(after) })
+        }
         Err(RequestTokenError::Request(error)) => Err(AuthError::Temporary { reason: error.to_string(), after: None }),
         // The body may hold a token: it is not passed on.
         Err(RequestTokenError::Parse(..)) => {
@@ -323,6 +342,7 @@ fn token_set(
 struct Transport {
     http: reqwest::Client,
     now: Now,
+    circuit: Arc<Circuit>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -331,6 +351,8 @@ enum TransportError {
     Http(#[from] reqwest::Error),
     #[error("status {status}")]
     Status { status: u16, after: Option<Duration> },
+    #[error("it does not answer; it is asked again in {:.0} s", .after.as_secs_f64().ceil())]
+    Away { after: Duration },
     #[error("the answer is too large")]
     TooLarge,
     #[error("the answer cannot be passed on")]
@@ -342,8 +364,23 @@ impl<'c> AsyncHttpClient<'c> for Transport {
     type Future = BoxFuture<'c, Result<HttpResponse, TransportError>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
-        Box::pin(exchange(&self.http, request, (self.now)()))
+        Box::pin(async move {
+            let pass = self.circuit.enter((self.now)()).map_err(|after| TransportError::Away { after })?;
+            let outcome = exchange(&self.http, request, (self.now)()).await;
+            match &outcome {
+                Err(TransportError::Status { status: 500.., after }) => {
+                    pass.failed((self.now)(), *after, &outcome_text(&outcome));
+                }
+                Err(TransportError::Http(_)) => pass.failed((self.now)(), None, &outcome_text(&outcome)),
+                _ => pass.answered(),
+            }
+            outcome
+        })
     }
+}
+
+fn outcome_text<T>(outcome: &Result<T, TransportError>) -> String {
+    outcome.as_ref().err().map(|error| format!("Microsoft's sign-in does not answer: {error}")).unwrap_or_default()
 }
 
 async fn exchange(

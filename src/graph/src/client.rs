@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
+use circuit::Circuit;
 use futures::future::BoxFuture;
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, IF_MATCH, RETRY_AFTER};
@@ -110,6 +111,23 @@ struct Inner {
     now: Now,
     ids: Ids,
     throttle: Throttle,
+    circuit: Arc<Circuit>,
+}
+
+/// An answer of which the content is still to come.
+pub(crate) struct Opened {
+    pub answer: reqwest::Response,
+    /// The place among the mailbox's requests.
+    pub permit: Option<OwnedSemaphorePermit>,
+    pass: circuit::Pass,
+}
+
+impl Opened {
+    /// The beginning of the answer says that Graph is there.
+    pub fn answered(self) -> (reqwest::Response, Option<OwnedSemaphorePermit>) {
+        self.pass.answered();
+        (self.answer, self.permit)
+    }
 }
 
 impl fmt::Debug for Client {
@@ -122,6 +140,19 @@ impl Client {
     /// `http` must not follow redirects and should have time-outs; `now` and `ids` are the caller's clock and id source.
     #[must_use]
     pub fn new(http: reqwest::Client, config: &Config, tokens: Arc<dyn Tokens>, now: Now, ids: Ids) -> Self {
+        Self::with_circuit(http, config, tokens, now, ids, Circuit::unattended("graph"))
+    }
+
+    /// A client that sends nothing while the circuit is open.
+    #[must_use]
+    pub fn with_circuit(
+        http: reqwest::Client,
+        config: &Config,
+        tokens: Arc<dyn Tokens>,
+        now: Now,
+        ids: Ids,
+        circuit: Arc<Circuit>,
+    ) -> Self {
         let inner = Inner {
             http,
             graph_url: config.graph_url.clone(),
@@ -130,6 +161,7 @@ impl Client {
             now,
             ids,
             throttle: Throttle::default(),
+            circuit,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -199,16 +231,14 @@ impl Client {
 
     /// Sends a request; a refusal is not yet an error.
     pub(crate) async fn try_send(&self, mailbox: &Mailbox, call: Call<'_>) -> std::result::Result<Answer, Failure> {
-        let (answer, _permit) = self.try_open(mailbox, &call).await?;
-        self.whole(&call, answer).await.map_err(Failure::from)
+        let Opened { answer, permit: _permit, pass } = self.try_open(mailbox, &call).await?;
+        let outcome = self.whole(&call, answer).await.map_err(Failure::from);
+        self.told(pass, outcome.as_ref().err());
+        outcome
     }
 
     /// Sends a request whose answer is read piece by piece, while the place among the mailbox's requests is kept.
-    pub(crate) async fn try_open(
-        &self,
-        mailbox: &Mailbox,
-        call: &Call<'_>,
-    ) -> std::result::Result<(reqwest::Response, Option<OwnedSemaphorePermit>), Failure> {
+    pub(crate) async fn try_open(&self, mailbox: &Mailbox, call: &Call<'_>) -> std::result::Result<Opened, Failure> {
         let inner = &self.inner;
         let token = inner.tokens.access(mailbox).await.map_err(Error::from)?;
         let gate = inner.throttle.gate(&mailbox.address);
@@ -216,10 +246,16 @@ impl Client {
             0 => None,
             places => gate.enter(places, || (inner.now)()).await.map_err(|after| Error::Throttled { after })?,
         };
+        let pass = inner.circuit.enter((inner.now)()).map_err(|after| Error::Away { after })?;
         let outcome = match self.head(call, &token).await {
             Err(Failure::Refused(refusal)) if refusal.status == 401 => {
-                let renewed = inner.tokens.renew(mailbox, &token).await.map_err(Error::from)?;
-                self.head(call, &renewed).await
+                match inner.tokens.renew(mailbox, &token).await.map_err(Error::from) {
+                    Ok(renewed) => self.head(call, &renewed).await,
+                    Err(error) => {
+                        pass.answered();
+                        return Err(error.into());
+                    }
+                }
             }
             outcome => outcome,
         };
@@ -231,7 +267,25 @@ impl Client {
                 self.pause(mailbox, refusal.clone().into_error(false).retry_after().unwrap_or_default());
             }
         }
-        outcome.map(|answer| (answer, permit))
+        match outcome {
+            Ok(answer) => Ok(Opened { answer, permit, pass }),
+            Err(failure) => {
+                self.told(pass, Some(&failure));
+                Err(failure)
+            }
+        }
+    }
+
+    /// Tells the circuit whether Graph is there.
+    fn told(&self, pass: circuit::Pass, failure: Option<&Failure>) {
+        let now = (self.inner.now)();
+        match failure {
+            Some(Failure::Refused(refusal)) if refusal.is_outage() => {
+                pass.failed(now, refusal.after, &self.error(Failure::Refused(refusal.clone())));
+            }
+            Some(Failure::Error(error @ Error::Unreachable { .. })) => pass.failed(now, None, error),
+            _ => pass.answered(),
+        }
     }
 
     /// Leaves a mailbox alone for a while.

@@ -45,6 +45,12 @@ pub enum Error {
         /// How long to stay away.
         after: Duration,
     },
+    /// Not sent: Graph did not answer several times in a row.
+    #[error("Microsoft Graph does not answer; it is asked again in {:.0} s", .after.as_secs_f64().ceil())]
+    Away {
+        /// Until the next attempt.
+        after: Duration,
+    },
     /// 412: the item was changed since it was read.
     #[error("the item was changed in Outlook since it was read")]
     Stale,
@@ -154,7 +160,7 @@ impl Error {
     #[must_use]
     pub fn disposition(&self) -> Disposition {
         match self {
-            Self::Throttled { after } => Disposition::Retry { after: Some(*after) },
+            Self::Throttled { after } | Self::Away { after } => Disposition::Retry { after: Some(*after) },
             Self::Stale | Self::Gone => Disposition::Refetch,
             Self::ResyncNeeded => Disposition::Resync,
             Self::Mailbox { .. } => Disposition::Mailbox,
@@ -184,6 +190,12 @@ impl Error {
             Self::Auth(error) => error.retry_after(),
             _ => None,
         }
+    }
+
+    /// True when it tells that Graph as a whole does not answer, whatever was asked.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Unreachable { .. } | Self::Away { .. })
     }
 
     pub(crate) fn unreadable(what: impl Into<String>) -> Self {
@@ -320,6 +332,11 @@ impl Refusal {
                     "resyncApplyDifferences",
                     "resyncUploadDifferences",
                 ])
+    }
+
+    /// True when Graph itself has a problem; a single mailbox that is being moved is none.
+    pub fn is_outage(&self) -> bool {
+        self.status >= 500 && !self.has(&["ErrorMailboxMoveInProgress", "ErrorMailboxStoreUnavailable"])
     }
 
     fn passes(&self) -> bool {

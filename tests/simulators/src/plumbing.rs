@@ -145,6 +145,8 @@ pub enum FaultMode {
     DropBefore,
     /// Done, but the answer is lost.
     DropAfter,
+    /// Done, but the answer breaks off half-way.
+    Cut,
     /// Only slow: [`Fault::delay`], then handled as ever.
     Latency,
     /// Done at once, but the answer comes only after [`Fault::delay`].
@@ -167,6 +169,8 @@ pub struct Fault {
     pub skip: u32,
     pub headers: Vec<(String, String)>,
     pub body: Option<Value>,
+    /// A page for people in place of the body.
+    pub page: Option<String>,
     pub delay: Duration,
 }
 
@@ -181,6 +185,7 @@ impl Fault {
             skip: 0,
             headers: Vec::new(),
             body: None,
+            page: None,
             delay: Duration::ZERO,
         }
     }
@@ -195,6 +200,15 @@ impl Fault {
 
     pub fn drop_after(method: &str, path_contains: &str) -> Self {
         Self::new(method, path_contains, FaultMode::DropAfter)
+    }
+
+    pub fn cut(method: &str, path_contains: &str) -> Self {
+        Self::new(method, path_contains, FaultMode::Cut)
+    }
+
+    /// 200 with a page for people, as of a proxy or while EspoCRM is being updated; nothing is done.
+    pub fn page(method: &str, path_contains: &str, page: &str) -> Self {
+        Self { page: Some(page.to_owned()), ..Self::status(method, path_contains, 200) }
     }
 
     pub fn latency(method: &str, path_contains: &str, delay: Duration) -> Self {
@@ -315,6 +329,7 @@ struct Admitted {
 
 /// What the server does with a request after the wire had its say.
 enum Outcome {
+    Cut(Response),
     Answer(Response),
     Drop,
 }
@@ -493,7 +508,11 @@ impl Wire {
             return Outcome::Drop;
         }
         if let (Some(FaultMode::Status(status)), Some(fault)) = (mode, admitted.fault.as_ref()) {
-            let mut answer = fault.body.as_ref().map_or_else(|| Response::empty(status), |b| Response::json(status, b));
+            let mut answer = match (&fault.page, &fault.body) {
+                (Some(page), _) => Response::html(status, page.clone()),
+                (None, Some(body)) => Response::json(status, body),
+                (None, None) => Response::empty(status),
+            };
             answer.headers.extend(fault.headers.iter().cloned());
             self.close(admitted.row, i32::from(status), None, started.elapsed());
             return Outcome::Answer(answer);
@@ -503,6 +522,10 @@ impl Wire {
         if mode == Some(FaultMode::DropAfter) {
             self.close(admitted.row, -status, Some(&answer), started.elapsed());
             return Outcome::Drop;
+        }
+        if mode == Some(FaultMode::Cut) {
+            self.close(admitted.row, -status, Some(&answer), started.elapsed());
+            return Outcome::Cut(answer);
         }
         self.close(admitted.row, status, Some(&answer), started.elapsed());
         if mode == Some(FaultMode::HeldAfter) && !self.stand_still().await {
@@ -714,6 +737,36 @@ async fn answer(request: HttpRequest, body: Bytes, served: Data<Served>) -> Http
     match served.wire.run(plain, &served.handler).await {
         Outcome::Drop => HttpResponse::Ok().force_close().body(Broken),
         Outcome::Answer(response) => to_actix(response),
+        Outcome::Cut(response) => {
+            let half = Half { size: response.body.len() as u64, begin: Some(first_half(&response.body)) };
+            to_actix(Response { body: Vec::new(), ..response }).map_body(|head, _| {
+                head.set_connection_type(actix_web::http::ConnectionType::Close);
+                actix_web::body::BoxBody::new(half)
+            })
+        }
+    }
+}
+
+fn first_half(body: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(&body[..body.len() / 2])
+}
+
+/// A body of which the first half comes, and then the connection is closed.
+struct Half {
+    size: u64,
+    begin: Option<Bytes>,
+}
+
+impl MessageBody for Half {
+    type Error = std::io::Error;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.size)
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let end = || Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        Poll::Ready(Some(self.begin.take().map_or_else(end, Ok)))
     }
 }
 
@@ -793,6 +846,8 @@ mod tests {
         wire.push(Fault::status("GET", "/one", 429).header("Retry-After", "7").skip(1));
         wire.push(Fault::drop_before("", "/two"));
         wire.push(Fault::drop_after("", "/three"));
+        wire.push(Fault::cut("", "/four"));
+        wire.push(Fault::page("", "/five", "<p>Maintenance</p>"));
         let client = reqwest::Client::builder().build().unwrap();
         let get = |path: &str| client.get(format!("{}{path}", running.url)).send();
         assert_eq!(get("/one?x=%C3%BC").await.unwrap().status(), 200);
@@ -802,8 +857,13 @@ mod tests {
         assert!(get("/two").await.is_err());
         assert!(get("/three").await.is_err());
         assert_eq!(get("/three").await.unwrap().status(), 200);
+        match get("/four").await {
+            Ok(answer) => assert!(answer.bytes().await.is_err(), "the answer came to its end"),
+            Err(error) => assert!(!error.is_connect(), "{error}"),
+        }
+        assert_eq!(get("/five").await.unwrap().text().await.unwrap(), "<p>Maintenance</p>");
         let statuses: Vec<i32> = wire.log().iter().map(|row| row.status).collect();
-        assert_eq!(statuses, [200, 429, 200, -1, -200, 200]);
+        assert_eq!(statuses, [200, 429, 200, -1, -200, 200, -200, 200]);
         running.stop().await;
     }
 

@@ -15,6 +15,7 @@ pub mod messages;
 pub mod replicas;
 pub mod roles;
 pub mod rules;
+pub mod sessions;
 pub mod settings;
 pub mod sign_ins;
 pub mod subscriptions;

@@ -43,6 +43,8 @@ struct Inner {
     http: reqwest::Client,
     purse: Purse,
     circuits: Circuits,
+    /// Outlive the clients: EspoCRM counts refused logins by address.
+    refusals: espocrm::Refusals,
     now: RwLock<Current>,
     reloading: Mutex<()>,
 }
@@ -101,6 +103,7 @@ impl Connections {
             http,
             purse: Purse::new(store.clone(), vault.clone(), clock.clone()),
             circuits: circuits.clone(),
+            refusals: espocrm::Refusals::default(),
             now: RwLock::default(),
             reloading: Mutex::new(()),
         }));
@@ -176,6 +179,7 @@ impl Connections {
             switch_field: given.switch_field.clone(),
             marker_field: given.marker_field.clone(),
             pairs: self.0.config.pairs.clone(),
+            refusals: self.0.refusals.clone(),
         };
         let circuit = &self.0.circuits.espocrm;
         circuit.reset();

@@ -1,29 +1,52 @@
-//! The admin API's door: a bearer token, compared in constant time.
+//! The admin API's door: a bearer token, compared in constant time, or a session with its CSRF token.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::Next;
-use actix_web::{Error, web};
+use actix_web::{Error, HttpMessage as _, web};
 use secrecy::ExposeSecret as _;
 use subtle::ConstantTimeEq as _;
 
 use super::problem::Problem;
+use super::session::{self, CSRF_HEADER, Caller};
 use crate::app::App;
 
-pub(super) async fn require_token(
+pub(super) async fn require_caller(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let is_allowed = request.app_data::<web::Data<App>>().is_some_and(|app| {
-        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        header.is_some_and(|header| is_token(header, app.admin_token().expose_secret()))
-    });
-    if is_allowed {
-        return next.call(request).await;
+    let caller = caller(&request).await?;
+    request.extensions_mut().insert(caller);
+    next.call(request).await
+}
+
+async fn caller(request: &ServiceRequest) -> Result<Caller, Problem> {
+    let detail = "send the admin token: `Authorization: Bearer <server.admin_token>`, or sign in";
+    let nobody = || Problem::unauthorized(detail);
+    let app = request.app_data::<web::Data<App>>().ok_or_else(nobody)?;
+    if let Some(header) = request.headers().get(AUTHORIZATION) {
+        let is_allowed = header.to_str().is_ok_and(|header| is_token(header, app.admin_token().expose_secret()));
+        return if is_allowed { Ok(Caller::of_token()) } else { Err(nobody()) };
     }
-    let detail = "send the admin token: `Authorization: Bearer <server.admin_token>`";
-    Err(Problem::unauthorized(detail).into())
+    let caller = session::of_request(request).await?.ok_or_else(nobody)?;
+    if !request.method().is_safe() {
+        let token = request.headers().get(CSRF_HEADER).and_then(|value| value.to_str().ok());
+        if !caller.has_csrf(token) || !session::is_from_here(app, request) {
+            let detail = format!("a session changes things from its own pages only, with its token in {CSRF_HEADER}");
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+        }
+    }
+    if !caller.is_admin {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "this is for administrators"));
+    }
+    Ok(caller)
+}
+
+/// Whether somebody has typed the admin token.
+pub(super) fn is_admin_token(app: &App, typed: &str) -> bool {
+    bool::from(typed.trim().as_bytes().ct_eq(app.admin_token().expose_secret().as_bytes()))
 }
 
 fn is_token(header: &str, expected: &str) -> bool {

@@ -13,6 +13,8 @@ mod page;
 mod probes;
 pub mod problem;
 pub mod receiver;
+pub mod session;
+mod ui;
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -56,9 +58,9 @@ fn configure(routes: &mut ServiceConfig, receives: bool) {
     if receives {
         receiver::configure(routes);
         oauth::configure(routes);
-        routes.service(resource("/", "GET").route(web::get().to(page::status)));
+        ui::configure(routes);
         routes.service(openapi::scope());
-        routes.service(web::scope("/api/v1").wrap(from_fn(auth::require_token)).configure(api::configure));
+        routes.service(web::scope("/api/v1").wrap(from_fn(auth::require_caller)).configure(api::configure));
     }
     routes.default_service(web::to(async || Problem::not_found("there is nothing at this address")));
 }
@@ -74,15 +76,19 @@ fn resource(path: &str, allow: &'static str) -> Resource {
     web::resource(path).default_service(web::to(refuse))
 }
 
-/// Headers of every answer. Pages are static and need neither scripts nor anything from elsewhere.
+/// Headers of every answer. Scripts and styles are files of ours; nothing comes from elsewhere, and nobody frames us. Browsers
+/// tell where a form comes from only when the policy lets them (Fetch, "serialized origin"): within our own pages it does.
 fn headers() -> DefaultHeaders {
     DefaultHeaders::new()
         .add(("X-Content-Type-Options", "nosniff"))
         .add(("X-Frame-Options", "DENY"))
-        .add(("Referrer-Policy", "no-referrer"))
+        .add(("Referrer-Policy", "same-origin"))
+        .add(("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=()"))
+        .add(("Cross-Origin-Opener-Policy", "same-origin"))
         .add((
             "Content-Security-Policy",
-            "default-src 'none'; style-src 'self' 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+             form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
         ))
         .add(("Cache-Control", "no-store"))
 }

@@ -39,3 +39,5 @@ mod revert;
 mod sign_in;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod ui;

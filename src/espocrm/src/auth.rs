@@ -5,7 +5,7 @@
 //! logins within 60 s lock the address out.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -21,6 +21,10 @@ use crate::{Error, Result};
 /// With the five of the key and the three of the administrator we stay below EspoCRM's ten.
 pub(crate) const KEY_ATTEMPTS: usize = 5;
 pub(crate) const ADMIN_ATTEMPTS: usize = 3;
+/// People who sign in: so few in a minute, whosever mistakes they are, and none while the key or the administrator uses them up.
+pub(crate) const PEOPLE_ATTEMPTS: usize = 5;
+/// All together: what is in flight when the last one is counted still stays below EspoCRM's ten.
+const ALL_ATTEMPTS: usize = 8;
 const WINDOW: TimeDelta = TimeDelta::seconds(60);
 
 /// As whom a request goes out.
@@ -29,6 +33,8 @@ pub(crate) enum Identity<'a> {
     Key,
     Admin,
     AdminAs(&'a str),
+    /// Somebody who signs in; the request brings the credentials.
+    Person,
 }
 
 impl Identity<'_> {
@@ -36,6 +42,7 @@ impl Identity<'_> {
         match self {
             Self::Key => "API key",
             Self::Admin | Self::AdminAs(_) => "administrator account",
+            Self::Person => "user name or password",
         }
     }
 }
@@ -54,10 +61,42 @@ pub(crate) fn basic_header(name: &str, password: &SecretString) -> String {
     format!("Basic {}", STANDARD.encode(format!("{name}:{}", password.expose_secret())))
 }
 
+/// Refused logins of the last minute, whosever they were: EspoCRM counts them by address. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Refusals(Arc<Mutex<VecDeque<DateTime<Utc>>>>);
+
+impl Refusals {
+    fn add(&self, at: DateTime<Utc>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(at);
+    }
+
+    /// How long to wait until there are fewer than that.
+    fn check(&self, limit: usize, now: DateTime<Utc>) -> std::result::Result<(), Duration> {
+        below(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), limit, now)
+    }
+}
+
+fn below(
+    refusals: &mut VecDeque<DateTime<Utc>>,
+    limit: usize,
+    now: DateTime<Utc>,
+) -> std::result::Result<(), Duration> {
+    refusals.retain(|at| now - *at < WINDOW);
+    let excess = (refusals.len() + 1).saturating_sub(limit);
+    match excess.checked_sub(1).and_then(|last| refusals.get(last)) {
+        Some(last) => Err((*last + WINDOW - now).to_std().unwrap_or_default()),
+        None => Ok(()),
+    }
+}
+
 /// Keeps a refused credential from being hammered. Until a credential has been accepted, and again after it was refused,
 /// requests go one at a time, and no more once the limit of refusals within a minute is reached.
 pub(crate) struct Gate {
     limit: usize,
+    all: Refusals,
+    all_limit: usize,
+    /// Whether an accepted credential speaks for the next one.
+    one_credential: bool,
     state: Mutex<State>,
     probe: tokio::sync::Mutex<()>,
 }
@@ -72,8 +111,14 @@ struct State {
 pub(crate) struct Pass<'a>(#[expect(dead_code, reason = "held for its lock")] Option<MutexGuard<'a, ()>>);
 
 impl Gate {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::default(), probe: tokio::sync::Mutex::new(()) }
+    pub(crate) fn new(limit: usize, all: Refusals) -> Self {
+        let (state, probe) = (Mutex::default(), tokio::sync::Mutex::new(()));
+        Self { limit, all, all_limit: ALL_ATTEMPTS, one_credential: true, state, probe }
+    }
+
+    /// For the credentials of many people.
+    pub(crate) fn of_people(all: Refusals) -> Self {
+        Self { all_limit: PEOPLE_ATTEMPTS, one_credential: false, ..Self::new(PEOPLE_ATTEMPTS, all) }
     }
 
     pub(crate) async fn enter(&self, now: impl Fn() -> DateTime<Utc>) -> std::result::Result<Pass<'_>, Duration> {
@@ -88,13 +133,14 @@ impl Gate {
     }
 
     pub(crate) fn refused(&self, at: DateTime<Utc>) {
+        self.all.add(at);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.accepted = false;
         state.refusals.push_back(at);
     }
 
     pub(crate) fn accepted(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).accepted = true;
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).accepted = self.one_credential;
     }
 
     fn is_accepted(&self) -> bool {
@@ -102,14 +148,8 @@ impl Gate {
     }
 
     fn check(&self, now: DateTime<Utc>) -> std::result::Result<(), Duration> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.refusals.retain(|at| now - *at < WINDOW);
-        match state.refusals.front() {
-            Some(oldest) if state.refusals.len() >= self.limit => {
-                Err((*oldest + WINDOW - now).to_std().unwrap_or_default())
-            }
-            _ => Ok(()),
-        }
+        below(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).refusals, self.limit, now)?;
+        self.all.check(self.all_limit, now)
     }
 }
 
@@ -123,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_key_is_tried_five_times_a_minute_and_then_again() {
-        let gate = Gate::new(KEY_ATTEMPTS);
+        let gate = Gate::new(KEY_ATTEMPTS, Refusals::default());
         for second in 0..5 {
             assert!(gate.enter(|| at(second)).await.is_ok());
             gate.refused(at(second));
@@ -134,13 +174,39 @@ mod tests {
 
     #[tokio::test]
     async fn an_accepted_key_goes_without_limit_until_it_is_refused() {
-        let gate = Gate::new(1);
+        let gate = Gate::new(1, Refusals::default());
         gate.accepted();
         let first = gate.enter(|| at(0)).await;
         let second = gate.enter(|| at(0)).await;
         assert!(first.is_ok() && second.is_ok(), "both at once");
         gate.refused(at(0));
         assert!(gate.enter(|| at(1)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn people_who_mistype_leave_the_key_its_attempts_and_stay_below_ten_together() {
+        let all = Refusals::default();
+        let (people, key) = (Gate::of_people(all.clone()), Gate::new(KEY_ATTEMPTS, all));
+        for second in 0..5 {
+            assert!(people.enter(|| at(second)).await.is_ok());
+            people.accepted();
+            people.refused(at(second));
+        }
+        assert_eq!(people.enter(|| at(10)).await.err(), Some(Duration::from_secs(50)));
+        for _ in 0..3 {
+            assert!(key.enter(|| at(10)).await.is_ok());
+            key.refused(at(10));
+        }
+        assert!(key.enter(|| at(10)).await.is_err(), "eight refusals within the minute");
+        assert!(people.enter(|| at(69)).await.is_ok(), "only the three of the key are left");
+    }
+
+    #[tokio::test]
+    async fn nobody_signs_in_while_the_key_uses_up_the_attempts() {
+        let all = Refusals::default();
+        let (people, key) = (Gate::of_people(all.clone()), Gate::new(KEY_ATTEMPTS, all));
+        (0..5).for_each(|second| key.refused(at(second)));
+        assert_eq!(people.enter(|| at(10)).await.err(), Some(Duration::from_secs(50)));
     }
 
     #[test]

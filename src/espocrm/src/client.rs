@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use url::Url;
 
-use crate::auth::{ADMIN_ATTEMPTS, Gate, Identity, KEY_ATTEMPTS};
+use crate::auth::{ADMIN_ATTEMPTS, Gate, Identity, KEY_ATTEMPTS, Refusals};
 use crate::people::Remembered;
 
 /// Four requests at once saturate a small EspoCRM (one PHP start each); more only wait there.
@@ -39,6 +39,8 @@ pub struct Config {
     pub marker_field: String,
     /// Configured pairs of fields.
     pub pairs: Vec<sync::Pair>,
+    /// Refused logins so far: they count against the address, whichever client made them.
+    pub refusals: Refusals,
 }
 
 impl Config {
@@ -54,6 +56,7 @@ impl Config {
             switch_field: "cSyncWithOutlook".to_owned(),
             marker_field: "cOutlookMarker".to_owned(),
             pairs: Vec::new(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -97,6 +100,7 @@ struct Inner {
     now: Now,
     key_gate: Gate,
     admin_gate: Gate,
+    people_gate: Gate,
     in_flight: Semaphore,
     circuit: Arc<Circuit>,
     addresses: Mutex<HashMap<String, Remembered>>,
@@ -131,10 +135,11 @@ impl Client {
         let inner = Inner {
             http,
             base: config.base(),
-            config,
             now,
-            key_gate: Gate::new(KEY_ATTEMPTS),
-            admin_gate: Gate::new(ADMIN_ATTEMPTS),
+            key_gate: Gate::new(KEY_ATTEMPTS, config.refusals.clone()),
+            admin_gate: Gate::new(ADMIN_ATTEMPTS, config.refusals.clone()),
+            people_gate: Gate::of_people(config.refusals.clone()),
+            config,
             in_flight: Semaphore::new(IN_FLIGHT),
             circuit,
             addresses: Mutex::default(),
@@ -172,6 +177,7 @@ impl Client {
         match identity {
             Identity::Key => &self.inner.key_gate,
             Identity::Admin | Identity::AdminAs(_) => &self.inner.admin_gate,
+            Identity::Person => &self.inner.people_gate,
         }
     }
 

@@ -26,10 +26,12 @@ mod records;
 mod roster;
 mod schema;
 mod setup;
+mod sign_in;
 pub mod webhook;
 mod wire;
 
 pub use attachments::{Attachment, Content, Download};
+pub use auth::Refusals;
 pub use client::{Acting, Client, Config, Now, http};
 pub use error::{Disposition, Error, Result};
 pub use extra::{Extra, Form};
@@ -38,3 +40,4 @@ pub use records::{Brief, Cursor, Deletion, Edit, Fetched, NewRecord, Page, Updat
 pub use roster::{Entity, Found, Member, Resolved, Roster};
 pub use schema::{KindSchema, Me, Schema, User};
 pub use setup::{FieldKind, Provision, Webhook};
+pub use sign_in::SignIn;

@@ -131,7 +131,7 @@ impl From<UserRow> for User {
 }
 
 #[derive(Deserialize)]
-struct AppUser {
+pub(crate) struct AppUser {
     user: UserRow,
     #[serde(default)]
     acl: Acl,
@@ -247,6 +247,10 @@ impl Client {
 }
 
 impl AppUser {
+    pub(crate) fn into_user(self) -> User {
+        self.user.into()
+    }
+
     fn into_me(self) -> Me {
         let user = User::from(self.user);
         let rights = if let Value::Object(table) = self.acl.table { table } else { Map::new() };

@@ -19,6 +19,9 @@ use crate::{Error, Result};
 /// Most bytes that are read of an answer.
 const BODY_MAX: usize = 16 * 1024 * 1024;
 
+/// `X-Status-Reason` of a 401 that asks for the second factor.
+pub(crate) const SECOND_STEP: &str = "second-step-required";
+
 /// A request that is to be sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
@@ -193,7 +196,7 @@ impl Client {
         Ok(Acted { answer: Some(answer), fallback: Some(fallback) })
     }
 
-    async fn send_by(&self, call: &Call, identity: Identity<'_>) -> Result<Answer> {
+    pub(crate) async fn send_by(&self, call: &Call, identity: Identity<'_>) -> Result<Answer> {
         let request = self.request(call, identity)?;
         self.deliver(call, identity, request).await
     }
@@ -260,6 +263,8 @@ impl Client {
     fn noted(&self, identity: Identity<'_>, answer: Result<Answer>) -> Result<Answer> {
         let gate = self.gate(identity);
         match &answer {
+            // The password was right; that is no failed login.
+            Err(Error::Refused { reason, .. }) if reason.ends_with(SECOND_STEP) => {}
             Err(Error::Refused { .. }) => gate.refused(self.now()),
             Ok(_) => gate.accepted(),
             Err(_) => {}
@@ -326,6 +331,7 @@ impl Client {
                 let (name, password) = config.admin.as_ref().ok_or(Error::NoAdmin)?;
                 request.header(AUTHORIZATION, basic_header(name, password))
             }
+            (Identity::Person, _) => request,
         };
         if let Identity::AdminAs(user) = identity {
             request = request.header("X-Another-User", user);

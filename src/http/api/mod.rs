@@ -55,7 +55,7 @@ fn limit(wanted: Option<u64>) -> u64 {
 }
 
 /// A moment in a query or body: RFC 3339, or a date, which is its midnight in UTC.
-fn moment(name: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>, Problem> {
+pub(in crate::http) fn moment(name: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>, Problem> {
     // A plus sign of an offset that was not escaped arrives as a space.
     let Some(text) = text.map(|text| text.trim().replace(' ', "+")).filter(|text| !text.is_empty()) else {
         return Ok(None);
@@ -69,7 +69,11 @@ fn moment(name: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>, Probl
 }
 
 /// A word of a closed set.
-fn word<T: std::str::FromStr>(name: &str, text: Option<&str>, known: &[&str]) -> Result<Option<T>, Problem> {
+pub(in crate::http) fn word<T: std::str::FromStr>(
+    name: &str,
+    text: Option<&str>,
+    known: &[&str],
+) -> Result<Option<T>, Problem> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
     let text = text.to_ascii_lowercase().replace('-', "_");
     let wrong = |_| Problem::bad_request(format!("{name}: expected one of {}", known.join(", ")));

@@ -15,6 +15,7 @@ use crate::http::engine::{self, SyncRequest};
 use crate::http::extract::or_default;
 use crate::http::problem::Problem;
 use crate::http::resource;
+use crate::http::session::Caller;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
@@ -212,19 +213,19 @@ pub(in crate::http) async fn holds(app: Data<App>, which: Query<Which>) -> Answe
 
 /// Lets a plan go ahead.
 #[utoipa::path(post, path = "/api/v1/holds/{id}/confirm", tag = "sync", params(("id" = String, Path)), responses((status = 200, body = ShownHold)))]
-pub(in crate::http) async fn confirm(app: Data<App>, id: Path<String>) -> Answer<ShownHold> {
-    decide(&app, &id, HoldState::Confirmed).await
+pub(in crate::http) async fn confirm(app: Data<App>, caller: Caller, id: Path<String>) -> Answer<ShownHold> {
+    decide(&app, &id, HoldState::Confirmed, &caller.user_name).await
 }
 
 /// Drops a plan.
 #[utoipa::path(post, path = "/api/v1/holds/{id}/discard", tag = "sync", params(("id" = String, Path)), responses((status = 200, body = ShownHold)))]
-pub(in crate::http) async fn discard(app: Data<App>, id: Path<String>) -> Answer<ShownHold> {
-    decide(&app, &id, HoldState::Discarded).await
+pub(in crate::http) async fn discard(app: Data<App>, caller: Caller, id: Path<String>) -> Answer<ShownHold> {
+    decide(&app, &id, HoldState::Discarded, &caller.user_name).await
 }
 
-async fn decide(app: &App, id: &str, decision: HoldState) -> Answer<ShownHold> {
+pub(in crate::http) async fn decide(app: &App, id: &str, decision: HoldState, by: &str) -> Answer<ShownHold> {
     let transaction = app.store().begin().await?;
-    let hold = store::holds::decide(&transaction, id, decision, "administrator", app.clock().now()).await?;
+    let hold = store::holds::decide(&transaction, id, decision, by, app.clock().now()).await?;
     transaction.commit().await.map_err(store::StoreError::from)?;
     engine::hold_decided(app, &hold);
     Ok(Json(hold.into()))

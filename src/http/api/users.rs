@@ -29,7 +29,7 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
 pub struct People(Mutex<Option<(DateTime<Utc>, Vec<User>)>>);
 
 impl People {
-    async fn all(&self, app: &App) -> Result<Vec<User>, String> {
+    pub(in crate::http) async fn all(&self, app: &App) -> Result<Vec<User>, String> {
         let now = app.clock().now();
         let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((at, users)) = cached
@@ -45,7 +45,7 @@ impl People {
     }
 
     /// One user, as EspoCRM has it now; none when EspoCRM does not know it.
-    pub(super) async fn one(&self, app: &App, id: &str) -> Result<Option<User>, String> {
+    pub(in crate::http) async fn one(&self, app: &App, id: &str) -> Result<Option<User>, String> {
         let known = self.all(app).await;
         if let Ok(users) = &known
             && let Some(user) = users.iter().find(|user| user.id == id)
@@ -181,7 +181,7 @@ pub(in crate::http) async fn show(app: Data<App>, people: Data<People>, id: Path
     one(&app, &people, &id).await.map(Json)
 }
 
-pub(super) async fn one(app: &App, people: &People, id: &str) -> Result<Shown, Problem> {
+pub(in crate::http) async fn one(app: &App, people: &People, id: &str) -> Result<Shown, Problem> {
     let binding = store::bindings::by_user(app.store().read(), id).await?;
     let user = people.one(app, id).await;
     let user = match (user, &binding) {

@@ -36,6 +36,7 @@ pub mod messages;
 pub mod oauth;
 pub mod roles;
 pub mod rules;
+pub mod sessions;
 pub mod settings;
 pub mod subscriptions;
 pub mod switches;

@@ -3,11 +3,13 @@
 mod browser;
 mod product;
 mod sides;
+mod site;
 mod world;
 
 pub use browser::{Browser, Page};
 pub use product::command;
 pub use sides::{at, day, espo, espo_day, graph_day, graph_time, title, writes};
+pub use site::Answer;
 pub use world::{Setup, World};
 
 /// Addresses of the seeded users.

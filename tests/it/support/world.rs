@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::product::Product;
-use super::{Browser, Page, day, mail, writes};
+use super::{Answer, Browser, Page, day, mail, writes};
 
 /// How long a state has to last before it counts as settled.
 const QUIET: Duration = Duration::from_millis(1100);
@@ -318,6 +318,31 @@ impl World {
             let kind = answer.headers().get("content-type").and_then(|kind| kind.to_str().ok());
             let (status, kind) = (answer.status().as_u16(), kind.unwrap_or_default().to_owned());
             (status, kind, answer.text().await.unwrap())
+        })
+    }
+
+    /// A request as it is; beside the answer, the cookies that it sets.
+    pub fn plain(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, String)],
+        body: Option<String>,
+    ) -> (Answer, Vec<String>) {
+        let mut request = self.client.request(method.parse().unwrap(), format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        if let Some(body) = body {
+            request = request.body(body);
+        }
+        self.runtime.block_on(async {
+            let answer = request.send().await.unwrap();
+            let all =
+                || answer.headers().iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+            let set = all().filter(|(name, _)| name == "set-cookie").map(|(_, value)| value).collect();
+            let headers = all().collect();
+            (Answer { status: answer.status().as_u16(), headers, text: answer.text().await.unwrap() }, set)
         })
     }
 

@@ -408,6 +408,36 @@ pub async fn depth(conn: &impl ConnectionTrait) -> Result<Depth> {
     Ok(depth)
 }
 
+/// What became of a message, for charts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fate {
+    /// When it was received.
+    pub received: DateTime<Utc>,
+    /// When it was done with.
+    pub finished: Option<DateTime<Utc>>,
+    /// Where it stands.
+    pub state: MessageState,
+}
+
+/// The latest messages received since then, newest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn fates(conn: &impl ConnectionTrait, since: DateTime<Utc>, limit: u64) -> Result<Vec<Fate>> {
+    let query = Entity::find()
+        .select_only()
+        .columns([Column::Received, Column::Finished, Column::State])
+        .filter(Column::Received.gte(millis(since)))
+        .order_by_desc(Column::Received)
+        .order_by_desc(Column::Id)
+        .limit(limit);
+    let rows: Vec<(i64, Option<i64>, String)> = query.into_tuple().all(conn).await?;
+    let fate = |(received, finished, state): (i64, Option<i64>, String)| {
+        Ok(Fate { received: moment(received), finished: finished.map(moment), state: state.parse()? })
+    };
+    rows.into_iter().map(fate).collect()
+}
+
 /// How many failed for good.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Who is asking. Facts (EspoCRM 9.3.10): X-Api-Key; X-Hmac-Authorization over `METHOD /path` below `/api/v1`, hex or
 //! (legacy) raw digest; Basic; Espo-Authorization with password or token; X-Another-User for admins. A refused login is
-//! 401 with an empty body; more than 10 failures within 60 s close the address for every request but by-token ones.
+//! 401 with an empty body (one that lacks the code of a second factor says so and is no failure); more than 10 failures within 60 s close the address for every request but by-token ones.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,6 +25,8 @@ pub(super) struct Login {
 enum Refused {
     NoCredentials,
     Wrong,
+    /// The password is right; the code of the second factor is missing.
+    SecondStep,
 }
 
 pub(super) fn hmac_sha256(key: &[u8], message: &[u8]) -> Vec<u8> {
@@ -47,6 +49,9 @@ pub(super) fn authenticate(state: &mut State, request: &Request) -> Result<Login
     let mut login = match identify(state, request, by_token) {
         Ok(login) => login,
         Err(Refused::NoCredentials) => return Err(Refusal { challenge: true, ..Refusal::bare(401) }),
+        Err(Refused::SecondStep) => {
+            return Err(Refusal::new(401, "second-step-required").with_body(serde_json::json!({})));
+        }
         Err(Refused::Wrong) => {
             if !request.person {
                 let now = state.clock.now();
@@ -118,6 +123,13 @@ fn by_name(
     });
     if !by_password && !by_token {
         return Err(Refused::Wrong);
+    }
+    if let (true, Some(wanted)) = (by_password, &account.second_factor) {
+        match request.header("Espo-Authorization-Code") {
+            Some(code) if code == wanted => {}
+            Some(_) => return Err(Refused::Wrong),
+            None => return Err(Refused::SecondStep),
+        }
     }
     let mut login = active(state, &id)?;
     if let (true, Some(with_secret)) = (by_password, create_token) {

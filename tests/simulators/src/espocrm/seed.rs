@@ -47,7 +47,15 @@ fn add_user(state: &mut State, new: NewUser<'_>) -> String {
 
 fn account(kind: UserType, role: &str) -> Account {
     let role = role.to_owned();
-    Account { kind, password: None, api_key: None, hmac_secret: None, role, preferences: Map::new() }
+    Account {
+        kind,
+        password: None,
+        api_key: None,
+        hmac_secret: None,
+        second_factor: None,
+        role,
+        preferences: Map::new(),
+    }
 }
 
 /// Roles, the administrator and the connector's API user.
@@ -156,6 +164,16 @@ impl EspoSim {
     }
 
     /// A user who is not active cannot log in, nor be acted as.
+    /// Gives a user a second factor that shows this code, or takes it away.
+    pub fn set_second_factor(&self, user_name: &str, code: Option<&str>) {
+        self.with(|state| {
+            let account = state.live_user_id(user_name).and_then(|id| state.accounts.get_mut(&id));
+            if let Some(account) = account {
+                account.second_factor = code.map(str::to_owned);
+            }
+        });
+    }
+
     pub fn set_active(&self, user_name: &str, active: bool) {
         self.with(|state| {
             let id = state.live_user_id(user_name);

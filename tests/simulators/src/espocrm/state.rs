@@ -97,6 +97,8 @@ pub(super) struct Account {
     pub api_key: Option<String>,
     /// Set for API users of the authentication method Hmac.
     pub hmac_secret: Option<String>,
+    /// The code that a second factor shows at the moment.
+    pub second_factor: Option<String>,
     pub role: String,
     pub preferences: Map<String, Value>,
 }

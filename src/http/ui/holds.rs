@@ -1,0 +1,96 @@
+//! Plans that wait for somebody's word, with what they would do.
+
+use std::collections::BTreeMap;
+
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, Data, Path, Query, ServiceConfig};
+use askama::Template;
+use serde::Deserialize;
+use serde_json::Value;
+use store::holds::{Hold, HoldState};
+
+use super::form::Form;
+use super::view::View;
+use super::{Page, admin, done, guard, html};
+use crate::app::App;
+use crate::http::api::sync::decide;
+use crate::http::problem::Problem;
+use crate::http::resource;
+use crate::http::session::Caller;
+
+pub(super) fn configure(routes: &mut ServiceConfig) {
+    admin!(routes, "/holds", GET list);
+    admin!(routes, "/holds/{id}", POST decision);
+}
+
+/// A number of a preview.
+struct Number {
+    name: String,
+    value: String,
+}
+
+struct Shown {
+    hold: Hold,
+    user: String,
+    reason: String,
+    numbers: Vec<Number>,
+    examples: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Which {
+    state: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "holds.html")]
+struct HoldsPage<'a> {
+    v: &'a View,
+    holds: Vec<Shown>,
+    all: bool,
+}
+
+async fn list(app: Data<App>, view: View, which: Query<Which>) -> Page {
+    let all = which.state.as_deref() == Some("all");
+    let holds = store::holds::list(app.store().read(), (!all).then_some(HoldState::Open)).await?;
+    let names = names(&app).await?;
+    let holds = holds.into_iter().map(|hold| shown(&view, &names, hold)).collect();
+    html(&view, &HoldsPage { v: &view, holds, all })
+}
+
+/// Names of bound users by id.
+pub(super) async fn names(app: &App) -> Result<BTreeMap<String, String>, Problem> {
+    let bindings = store::bindings::list(app.store().read()).await?;
+    Ok(bindings.into_iter().map(|binding| (binding.user_id, binding.user_name)).collect())
+}
+
+fn shown(v: &View, names: &BTreeMap<String, String>, hold: Hold) -> Shown {
+    let text = |key: &str| hold.summary.get(key).and_then(Value::as_str).map(str::to_owned);
+    let preview = hold.summary.get("preview").unwrap_or(&hold.summary);
+    let mut numbers = Vec::new();
+    let mut examples = Vec::new();
+    for (name, value) in preview.as_object().into_iter().flatten() {
+        match value {
+            Value::Number(number) => numbers.push(Number { name: v.word("preview", name), value: number.to_string() }),
+            Value::Array(items) => examples.extend(items.iter().take(20).map(|item| v.value(item))),
+            _ => {}
+        }
+    }
+    Shown {
+        user: names.get(&hold.user_id).cloned().unwrap_or_else(|| hold.user_id.clone()),
+        reason: text("reason").unwrap_or_default(),
+        numbers,
+        examples,
+        hold,
+    }
+}
+
+async fn decision(app: Data<App>, view: View, caller: Caller, id: Path<String>, form: Form) -> Page {
+    let (decision, said) = match form.text("decision") {
+        Some("confirm") => (HoldState::Confirmed, "holds.confirmed"),
+        Some("discard") => (HoldState::Discarded, "holds.discarded"),
+        _ => return Err(Problem::bad_request("decision: confirm or discard")),
+    };
+    decide(&app, &id, decision, &caller.user_name).await?;
+    Ok(done("/holds", view.t(said)))
+}

@@ -1,0 +1,136 @@
+//! The front page: how everything stands, and what waits for somebody.
+
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, Data, ServiceConfig};
+use askama::Template;
+use chrono::{DateTime, TimeDelta, Utc};
+use store::StoreError;
+use store::bindings::{Binding, BindingState};
+use store::history::Filter;
+use store::messages::Depth;
+use store::subscriptions::SubscriptionState;
+
+use super::charts::{self, Chart};
+use super::history::{Row, rows};
+use super::view::View;
+use super::{Page, guard, html, redirect};
+use crate::app::App;
+use crate::http::resource;
+use crate::http::session::Caller;
+
+/// More than that in an hour are counted from the newest on.
+const FATES: u64 = 5000;
+
+pub(super) fn configure(routes: &mut ServiceConfig) {
+    routes.service(resource("/", "GET").route(web::get().to(show)).wrap(from_fn(guard::anyone)));
+}
+
+/// Something that somebody should do.
+struct Todo {
+    tone: &'static str,
+    text: String,
+    href: String,
+    action: &'static str,
+}
+
+struct Numbers {
+    depth: Depth,
+    bindings: Vec<Binding>,
+    holds: u64,
+    subscriptions: usize,
+    lapsed: usize,
+    expiry: Option<DateTime<Utc>>,
+    done: Chart,
+    lag: Chart,
+}
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage<'a> {
+    v: &'a View,
+    enabled: bool,
+    espocrm: &'static str,
+    microsoft: &'static str,
+    n: Numbers,
+    active: usize,
+    todos: Vec<Todo>,
+    recent: Vec<Row>,
+    public_url: bool,
+}
+
+async fn show(app: Data<App>, view: View, caller: Caller) -> Page {
+    if !caller.is_admin {
+        return Ok(redirect("/me"));
+    }
+    let n = numbers(&app, view.now).await?;
+    let page = store::history::page(app.store().read(), &Filter::default(), None, 8).await?;
+    let connections = app.connections();
+    let configured = |is_configured| if is_configured { "configured" } else { "not_configured" };
+    let alarm = connections.purse().alarm();
+    let todos = todos(&view, &n, connections.settings().enabled, alarm.as_deref());
+    let page = OverviewPage {
+        v: &view,
+        enabled: connections.settings().enabled,
+        espocrm: configured(connections.espocrm().is_some()),
+        microsoft: if alarm.is_some() { "alarm" } else { configured(connections.graph().is_some()) },
+        active: n.bindings.iter().filter(|one| one.enabled && one.state == BindingState::Active).count(),
+        todos,
+        recent: rows(&app, page.items).await?,
+        public_url: app.config().server.public_url.is_some(),
+        n,
+    };
+    html(&view, &page)
+}
+
+async fn numbers(app: &App, now: DateTime<Utc>) -> Result<Numbers, StoreError> {
+    let conn = app.store().read();
+    let subscriptions = store::subscriptions::list(conn).await?;
+    let (active, lapsed): (Vec<_>, Vec<_>) =
+        subscriptions.iter().partition(|one| one.state == SubscriptionState::Active && one.expires > now);
+    let fates = store::messages::fates(conn, now - TimeDelta::minutes(90), FATES).await?;
+    let (done, lag) = charts::of(&fates, now);
+    Ok(Numbers {
+        depth: store::messages::depth(conn).await?,
+        bindings: store::bindings::list(conn).await?,
+        holds: store::holds::open_count(conn).await?,
+        subscriptions: active.len(),
+        lapsed: lapsed.len(),
+        expiry: active.iter().map(|one| one.expires).min(),
+        done,
+        lag,
+    })
+}
+
+fn todos(v: &View, n: &Numbers, enabled: bool, alarm: Option<&str>) -> Vec<Todo> {
+    let mut todos = Vec::new();
+    let mut add = |tone, text: String, href: &str, action| {
+        todos.push(Todo { tone, text, href: href.to_owned(), action: v.t(action) });
+    };
+    if let Some(alarm) = alarm {
+        add("bad", alarm.to_owned(), "/settings", "overview.to_settings");
+    }
+    if !enabled {
+        add("warn", v.t("overview.switched_off").to_owned(), "/settings", "overview.to_settings");
+    }
+    if n.depth.dead > 0 {
+        add("bad", v.f1("overview.dead", n.depth.dead), "/messages?state=dead", "overview.look");
+    }
+    if n.holds > 0 {
+        add("warn", v.f1("overview.holds", n.holds), "/holds", "overview.decide");
+    }
+    for binding in n.bindings.iter().filter(|one| one.enabled) {
+        let (tone, key) = match binding.state {
+            BindingState::NeedsAuthorization => ("warn", "overview.must_sign_in"),
+            BindingState::Error => ("bad", "overview.has_error"),
+            _ => continue,
+        };
+        add(tone, v.f1(key, &binding.user_name), &format!("/users/{}", binding.user_id), "overview.look");
+    }
+    if n.lapsed > 0 {
+        add("warn", v.f1("overview.lapsed", n.lapsed), "/subscriptions", "overview.look");
+    }
+    if n.bindings.is_empty() {
+        add("info", v.t("overview.nobody").to_owned(), "/users", "overview.bind");
+    }
+    todos
+}

@@ -1,0 +1,312 @@
+//! What every page knows: the language, the theme, who is signed in, what is to be said, and how values are shown.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::cookie::{Cookie, SameSite, time::Duration as CookieDuration};
+use actix_web::dev::Payload;
+use actix_web::http::header::ACCEPT_LANGUAGE;
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest};
+use askama::filters::Safe;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::assets;
+use super::guard;
+use super::lang::Lang;
+use crate::app::App;
+use crate::http::page::escape;
+use crate::http::problem::Problem;
+use crate::http::session::Caller;
+
+pub const LANG_COOKIE: &str = "espo_outlook_lang";
+pub const THEME_COOKIE: &str = "espo_outlook_theme";
+const FLASH_COOKIE: &str = "espo_outlook_flash";
+
+/// Light, dark, or as the system says.
+pub const THEMES: [&str; 3] = ["auto", "light", "dark"];
+
+/// What was done, or why not: said once, on the next page.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Flash {
+    pub good: bool,
+    pub text: String,
+}
+
+impl Flash {
+    pub fn good(text: impl Into<String>) -> Self {
+        Self { good: true, text: text.into() }
+    }
+
+    pub fn bad(text: impl Into<String>) -> Self {
+        Self { good: false, text: text.into() }
+    }
+
+    pub fn cookie(self) -> Cookie<'static> {
+        // Browsers keep no cookie above 4 KiB.
+        let text: String = self.text.chars().take(600).collect();
+        let json = serde_json::to_vec(&Self { text, ..self }).unwrap_or_default();
+        flash_cookie(URL_SAFE_NO_PAD.encode(json), CookieDuration::minutes(1))
+    }
+
+    fn of(request: &HttpRequest) -> Option<Self> {
+        let cookie = request.cookie(FLASH_COOKIE)?;
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(cookie.value()).ok()?).ok()
+    }
+}
+
+fn flash_cookie(value: String, life: CookieDuration) -> Cookie<'static> {
+    Cookie::build(FLASH_COOKIE, value).path("/").http_only(true).same_site(SameSite::Lax).max_age(life).finish()
+}
+
+pub fn flash_spent() -> Cookie<'static> {
+    flash_cookie(String::new(), CookieDuration::ZERO)
+}
+
+/// What waits for somebody.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Waiting {
+    pub holds: u64,
+    pub dead: u64,
+}
+
+/// A link of the menu.
+pub struct Item {
+    pub href: &'static str,
+    pub key: &'static str,
+    pub count: u64,
+    pub is_here: bool,
+}
+
+/// What every page knows.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub lang: Lang,
+    pub theme: &'static str,
+    pub caller: Option<Caller>,
+    pub path: String,
+    pub flash: Option<Flash>,
+    pub waiting: Waiting,
+    pub now: DateTime<Utc>,
+    pub is_configured: bool,
+}
+
+impl FromRequest for View {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { Ok(Self::of(&request).await) })
+    }
+}
+
+/// Some links of the menu.
+pub struct Group {
+    pub key: &'static str,
+    pub items: Vec<Item>,
+}
+
+type Links = &'static [(&'static str, &'static str)];
+
+/// Groups of links, and whether they are for administrators.
+const MENU: &[(&str, bool, Links)] = &[(
+    "nav.oversee",
+    true,
+    &[("/", "nav.overview"), ("/users", "nav.users"), ("/holds", "nav.holds"), ("/history", "nav.history")],
+)];
+
+/// Sentences that the service writes down, and their messages.
+const REASONS: &[(&str, &str)] = &[
+    ("In step.", "reason.in_step"),
+    ("No mailbox is bound.", "reason.not_bound"),
+    ("The user has to sign in with Microsoft: open the sign-in link.", "reason.must_sign_in"),
+    ("Switched off for this user.", "reason.switched_off"),
+    ("Microsoft is not configured; enter the app registration.", "reason.no_microsoft"),
+];
+
+impl View {
+    pub async fn of(request: &HttpRequest) -> Self {
+        let cookie = |name: &str| request.cookie(name).map(|cookie| cookie.value().to_owned());
+        let asked = request.headers().get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let lang = cookie(LANG_COOKIE).and_then(|code| Lang::of_code(&code)).unwrap_or_else(|| Lang::accepted(asked));
+        let theme = cookie(THEME_COOKIE).and_then(|theme| THEMES.into_iter().find(|known| *known == theme));
+        let caller = guard::caller(request);
+        let app = request.app_data::<Data<App>>();
+        let waiting = match app.filter(|_| caller.as_ref().is_some_and(|caller| caller.is_admin)) {
+            Some(app) => waiting(app).await,
+            None => Waiting::default(),
+        };
+        let is_configured =
+            app.is_some_and(|app| app.connections().espocrm().is_some() && app.connections().microsoft().is_some());
+        Self {
+            lang,
+            theme: theme.unwrap_or("auto"),
+            caller,
+            path: request.path().to_owned(),
+            flash: Flash::of(request),
+            waiting,
+            now: app.map(|app| app.clock().now()).unwrap_or_default(),
+            is_configured,
+        }
+    }
+
+    // What templates ask for.
+
+    pub fn css(&self) -> &'static str {
+        assets::CSS
+    }
+
+    pub fn js(&self) -> &'static str {
+        assets::JS
+    }
+
+    pub fn htmx(&self) -> &'static str {
+        assets::HTMX
+    }
+
+    pub fn is_admin(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.is_admin)
+    }
+
+    pub fn csrf(&self) -> &str {
+        self.caller.as_ref().and_then(|caller| caller.csrf.as_deref()).unwrap_or_default()
+    }
+
+    pub fn who(&self) -> &str {
+        self.caller.as_ref().map(|caller| caller.name.as_str()).unwrap_or_default()
+    }
+
+    pub fn langs(&self) -> [Lang; 2] {
+        Lang::ALL
+    }
+
+    pub fn themes(&self) -> [&'static str; 3] {
+        THEMES
+    }
+
+    /// The menu: what the caller may open.
+    pub fn menu(&self) -> Vec<Group> {
+        MENU.iter()
+            .filter(|(_, for_admins, _)| self.is_admin() || !for_admins)
+            .map(|(key, _, items)| self.group(key, items))
+            .collect()
+    }
+
+    fn group(&self, key: &'static str, items: &[(&'static str, &'static str)]) -> Group {
+        let is_here = |href: &str| self.path == href || (href != "/" && self.path.starts_with(&format!("{href}/")));
+        let count = |href: &str| match href {
+            "/holds" => self.waiting.holds,
+            "/messages" => self.waiting.dead,
+            _ => 0,
+        };
+        let item =
+            |(href, key): &(&'static str, &'static str)| Item { href, key, count: count(href), is_here: is_here(href) };
+        Group { key, items: items.iter().map(item).collect() }
+    }
+
+    /// A message.
+    pub fn t(&self, key: &str) -> &'static str {
+        self.lang.t(key)
+    }
+
+    /// A message with a value in it.
+    pub fn f1(&self, key: &str, a: impl Display) -> String {
+        self.t(key).replace("{0}", &a.to_string())
+    }
+
+    /// A message with two values in it.
+    pub fn f2(&self, key: &str, a: impl Display, b: impl Display) -> String {
+        // The last first: a value that looks like a place is left alone.
+        self.t(key).replace("{1}", &b.to_string()).replacen("{0}", &a.to_string(), 1)
+    }
+
+    /// A word of the program in words of people: `state.` and `active`.
+    pub fn word(&self, family: &str, word: &str) -> String {
+        self.lang.find(&format!("{family}.{word}")).map_or_else(|| word.replace('_', " "), str::to_owned)
+    }
+
+    /// A sentence that the service wrote down, where it is one of its own.
+    pub fn reason(&self, sentence: &str) -> String {
+        let known = REASONS.iter().find(|(known, _)| *known == sentence);
+        known.map_or_else(|| sentence.to_owned(), |(_, key)| self.t(key).to_owned())
+    }
+
+    /// A moment, which the browser shows in its own zone.
+    pub fn when(&self, at: &DateTime<Utc>) -> Safe<String> {
+        let format = match self.lang {
+            Lang::En => "%-d %b %Y, %H:%M UTC",
+            Lang::De => "%d.%m.%Y, %H:%M UTC",
+        };
+        Safe(format!("<time datetime=\"{}\">{}</time>", at.format("%Y-%m-%dT%H:%M:%SZ"), at.format(format)))
+    }
+
+    /// The same, where there may be none.
+    pub fn maybe_when(&self, at: &Option<DateTime<Utc>>) -> Safe<String> {
+        at.as_ref().map_or_else(|| Safe("–".to_owned()), |at| self.when(at))
+    }
+
+    /// How long ago that was, roughly.
+    pub fn ago(&self, at: &DateTime<Utc>) -> String {
+        let seconds = (self.now - *at).num_seconds().max(0);
+        match seconds {
+            0..60 => self.t("time.now").to_owned(),
+            60..3600 => self.f1("time.minutes", seconds / 60),
+            3600..86_400 => self.f1("time.hours", seconds / 3600),
+            _ => self.f1("time.days", seconds / 86_400),
+        }
+    }
+
+    /// A state as a word with a colour.
+    pub fn pill(&self, family: &str, word: &str) -> Safe<String> {
+        let tone = tone(word);
+        Safe(format!("<span class=\"pill {tone}\">{}</span>", escape(&self.word(family, word))))
+    }
+
+    /// A value of a field, in words.
+    pub fn value(&self, value: &Value) -> String {
+        match value {
+            Value::Null => "–".to_owned(),
+            Value::Bool(flag) => self.t(if *flag { "value.yes" } else { "value.no" }).to_owned(),
+            Value::String(text) if text.is_empty() => "–".to_owned(),
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            Value::Array(items) if items.is_empty() => "–".to_owned(),
+            Value::Array(items) => items.iter().map(|item| self.value(item)).collect::<Vec<_>>().join("\n"),
+            Value::Object(parts) => {
+                let part = |(name, value): (&String, &Value)| {
+                    (!value.is_null()).then(|| format!("{}: {}", self.word("field", name), self.moment(value)))
+                };
+                parts.iter().filter_map(part).collect::<Vec<_>>().join(" · ")
+            }
+        }
+    }
+
+    fn moment(&self, value: &Value) -> String {
+        let at = value.as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+        at.map_or_else(|| self.value(value), |at| at.format("%Y-%m-%d %H:%M UTC").to_string())
+    }
+}
+
+fn tone(word: &str) -> &'static str {
+    match word {
+        "active" | "done" | "ok" | "confirmed" | "configured" | "create" => "ok",
+        "needs_authorization" | "queued" | "parked" | "leased" | "open" | "lapsed" | "warning" | "running" => "warn",
+        "error" | "dead" | "failed" | "alarm" | "delete" | "not_configured" => "bad",
+        "update" => "info",
+        _ => "idle",
+    }
+}
+
+async fn waiting(app: &App) -> Waiting {
+    let conn = app.store().read();
+    Waiting {
+        holds: store::holds::open_count(conn).await.unwrap_or_default(),
+        dead: store::messages::dead_count(conn).await.unwrap_or_default(),
+    }
+}

@@ -90,7 +90,11 @@ impl Task<'_> {
             let (record, item) = self.read(&context, &mut link, hinted, now).await?;
             let (Some(record), Some(item)) = (record, item) else { return Ok(Report::Idle(None)) };
             if let Some(owner) = moved(&context, &link, &record) {
-                return self.reassign(&context, link, &item, owner).await;
+                match self.bring_along(&context, &link, (&record, &item), now).await? {
+                    Some(next) => link = *next,
+                    None => return self.reassign(&context, link, &item, owner).await,
+                }
+                continue;
             }
             if record == Seen::Unknown || item == Seen::Unknown {
                 let side = if record == Seen::Unknown { Side::Espo } else { Side::Outlook };
@@ -110,6 +114,32 @@ impl Task<'_> {
             }
         }
         Err(WorkError::Restless)
+    }
+
+    /// What was edited in the mailbox that is about to lose the master copy: the record takes it along. None when there is
+    /// nothing to take.
+    async fn bring_along(
+        &self,
+        context: &Context,
+        link: &Link,
+        (record, item): (&Seen<Fetched>, &Seen<Item>),
+        now: DateTime<Utc>,
+    ) -> Result<Option<Box<Link>>, WorkError> {
+        let (Seen::Present(fetched), Seen::Present(present)) = (record, item) else { return Ok(None) };
+        let mut plan = self.decide_at(context, Some(link), &as_seen(context, link, item, record), item, now).await?;
+        // The old copy goes: to write to it would only send mail.
+        plan.steps.retain(|step| matches!(step.action, sync::Action::UpdateRecord { .. }));
+        if plan.steps.is_empty() {
+            return Ok(None);
+        }
+        let mut link = link.clone();
+        prepare(&mut link, &plan, now);
+        links::save_alone(self.app.store(), &link, now).await?;
+        let task = Task { unit: None, version: self.version.clone(), ..*self };
+        match task.try_out(context, link.clone(), Some(fetched.clone()), Some(present.clone()), plan, now).await? {
+            Round::Again(next) => Ok(Some(next)),
+            Round::Done(_) => Ok(links::by_id(self.app.store().read(), &link.id).await?.map(Box::new)),
+        }
     }
 
     /// The record was given to somebody else: the master copy moves to that mailbox, or goes when there is none.

@@ -312,7 +312,7 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
             continue;
         }
         for note in std::mem::take(&mut merged.notes) {
-            match respond(view, rules.direction, espo, &note) {
+            match respond(view, rules.direction, (espo, outlook), &note) {
                 Some(step) => plan.steps.push(step),
                 None => plan.notes.push(note),
             }
@@ -366,11 +366,12 @@ fn files_not_taken(base: &Base, espo: &Values, outlook: &Values) -> Vec<Reason> 
     only(Side::Espo, &espo, &outlook).into_iter().chain(only(Side::Outlook, &outlook, &espo)).collect()
 }
 
-/// An answer that can be sent, because the participant's mailbox is bound.
-fn respond(view: &View<'_>, direction: Direction, espo: &Value, note: &Reason) -> Option<Step> {
+/// An answer that can be sent, because the participant's mailbox is bound and has an invitation.
+fn respond(view: &View<'_>, direction: Direction, (espo, outlook): (&Value, &Value), note: &Reason) -> Option<Step> {
     let Reason::AnswerNeedsOwnMailbox { address } = note else { return None };
     let answer = espo.as_people()?.0.get(address)?.answer;
-    if answer == Answer::None || !view.bound.contains(address) || !direction.allows_to(Side::Outlook) {
+    let invited = outlook.as_people()?.0.contains_key(address) && view.bound.contains(address);
+    if answer == Answer::None || !invited || !direction.allows_to(Side::Outlook) {
         return None;
     }
     let action = Action::Respond { address: address.clone(), answer };

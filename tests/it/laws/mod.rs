@@ -17,23 +17,28 @@
 //! A soak: `LAWS_SEEDS=100000 cargo test --release --test it -- laws --nocapture`, from another `LAWS_FROM` (0) each time. It
 //! prints stories, steps and divergences of each law as it goes and at its end.
 
+mod acts;
+mod author;
 mod check;
+mod ends;
+mod guests;
+mod losses;
 mod play;
+mod regressions;
 mod stage;
 mod story;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Instant;
 
 use chrono::TimeDelta;
 use simulators::plumbing::Logged;
-use sync::Side;
+use sync::{Kind, Side};
 
 use self::check::Shown;
 use self::play::{Mode, Play, Told};
 use self::stage::Stage;
-use self::story::{Act, Dice, Post, Step};
+use self::story::{Act, Dice, Post, Setting, Step, Story, Who};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -50,9 +55,10 @@ impl Theatre {
         let mut stage = Stage::build(equipped).await;
         let database = stage.reset();
         let (told, app, database) = {
-            let mut play = Play::begin(&stage, database, BTreeMap::new(), Mode::Both, 0).await;
+            let mut play = Play::begin(&stage, database, BTreeMap::new(), Setting::default(), (Mode::Both, 0)).await;
             for (tag, side) in [(0, Side::Espo), (1, Side::Outlook)] {
-                play.act(&Act::Create { tag, side, value: 1 + u16::from(tag) });
+                let (kind, by) = (Kind::Meeting, Who::Anna);
+                play.act(&Act::Create { tag, kind, by, side, value: 1 + u16::from(tag) });
             }
             assert!(play.settle().await);
             play.lose_hints();
@@ -67,10 +73,10 @@ impl Theatre {
     }
 
     /// Tells a story in a mode and looks at its end.
-    async fn tell(&mut self, law: Law, mode: Mode, seed: u64, story: &[Step]) -> Result<Shown, String> {
+    async fn tell(&mut self, law: Law, mode: Mode, seed: u64, story: &Story) -> Result<Shown, String> {
         let database = self.stage.reset();
-        let mut play = Play::begin(&self.stage, database, self.told.clone(), mode, seed).await;
-        for step in story {
+        let mut play = Play::begin(&self.stage, database, self.told.clone(), story.setting, (mode, seed)).await;
+        for step in &story.steps {
             play.step(step).await;
         }
         let end = finish(&mut play, law, seed).await;
@@ -94,6 +100,8 @@ async fn finish(play: &mut Play<'_>, law: Law, seed: u64) -> Result<Shown, Strin
     play.stage.espo.wire().clear();
     play.stage.graph.wire().clear();
     let restless = || "it never comes to rest".to_owned();
+    play.learn().await;
+    play.switch_on();
     if law == Law::SameEnd {
         play.settle().await.then_some(()).ok_or_else(restless)?;
     } else {
@@ -116,6 +124,7 @@ async fn finish(play: &mut Play<'_>, law: Law, seed: u64) -> Result<Shown, Strin
             play.rest().await.then_some(()).ok_or_else(restless)?;
         }
     }
+    play.learn().await;
     check::all(play).await?;
     let before = writes(play).len();
     play.stage.time.advance(TimeDelta::seconds(30));
@@ -135,17 +144,17 @@ enum Law {
 }
 
 impl Law {
-    fn story(self, seed: u64) -> Vec<Step> {
+    fn story(self, seed: u64) -> Story {
         let dice = Dice::new(seed);
         match self {
-            Self::Converges => story::of_interleavings(&dice),
-            Self::SurvivesCrashes => story::of_crashes(&dice),
-            Self::SameEnd => story::of_peace(&dice),
+            Self::Converges => author::of_interleavings(&dice),
+            Self::SurvivesCrashes => author::of_crashes(&dice),
+            Self::SameEnd => author::of_peace(&dice),
         }
     }
 
     /// Why the law does not hold for a story.
-    async fn broken_by(self, theatre: &mut Theatre, seed: u64, story: &[Step]) -> Option<String> {
+    async fn broken_by(self, theatre: &mut Theatre, seed: u64, story: &Story) -> Option<String> {
         if self != Self::SameEnd {
             return theatre.tell(self, Mode::Both, seed, story).await.err();
         }
@@ -161,20 +170,14 @@ impl Law {
     }
 
     /// Leaves out steps as long as the story still breaks the law.
-    async fn shrunk(
-        self,
-        theatre: &mut Theatre,
-        seed: u64,
-        mut story: Vec<Step>,
-        mut why: String,
-    ) -> (Vec<Step>, String) {
-        let mut portion = story.len().div_ceil(2);
+    async fn shrunk(self, theatre: &mut Theatre, seed: u64, mut story: Story, mut why: String) -> (Story, String) {
+        let mut portion = story.steps.len().div_ceil(2);
         while portion > 0 {
             let mut at = 0;
             let mut shorter = false;
-            while at < story.len() {
+            while at < story.steps.len() {
                 let mut rest = story.clone();
-                rest.drain(at..(at + portion).min(story.len()));
+                rest.steps.drain(at..(at + portion).min(story.steps.len()));
                 match self.broken_by(theatre, seed, &rest).await {
                     Some(still) => (story, why, shorter) = (rest, still, true),
                     None => at += portion,
@@ -211,16 +214,13 @@ impl Law {
         };
         for seed in self.seeds(equipped) {
             let story = self.story(seed);
-            (told, steps) = (told + 1, steps + story.len());
+            (told, steps) = (told + 1, steps + story.steps.len());
             if told.is_multiple_of(1000) {
                 report(told, steps, broken.len());
             }
             if let Some(why) = self.broken_by(&mut theatre, seed, &story).await {
                 let (story, why) = self.shrunk(&mut theatre, seed, story, why).await;
-                let mut text = format!("seed {seed}: {why}\n");
-                for step in &story {
-                    writeln!(text, "    {step}").unwrap();
-                }
+                let text = format!("seed {seed}: {why}\n{story}");
                 eprintln!("{self:?}, {text}");
                 broken.push(text);
                 if broken.len() >= most {
@@ -234,10 +234,14 @@ impl Law {
 }
 
 fn hold(law: Law, equipped: bool) {
+    on_a_thread(law.hold(equipped));
+}
+
+fn on_a_thread(work: impl Future<Output = ()> + Send + 'static) {
     // The whole service in one unoptimised future: its frames are larger than the stack of a test.
     let thread = std::thread::Builder::new().stack_size(64 << 20).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(law.hold(equipped));
+        runtime.block_on(work);
     });
     if let Err(panic) = thread.unwrap().join() {
         std::panic::resume_unwind(panic);

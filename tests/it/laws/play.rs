@@ -4,20 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::pin::pin;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use espo_outlook::app::App;
 use espo_outlook::schedule::poll::{self, Hinted};
 use espo_outlook::schedule::sweep::{Scope, sweep};
 use espo_outlook::work::dispatch::{self, Worker};
 use graph::notification::{self, ChangeType, Place, What as Notice};
-use serde_json::{Value, json};
+use serde_json::json;
 use simulators::plumbing::{Fault, Wire};
 use store::messages;
-use sync::{Cause, Change, Kind, Side, Target};
+use sync::{Cause, Change, Direction, Kind, KindPatch, RulesPatch, Side, Target};
 
-use super::stage::Stage;
-use super::story::{Act, Dice, Meanwhile, Post, Run, Step, Trouble, What, Who};
-use crate::support::mail;
+use super::ends::records;
+use super::stage::{Stage, USERS};
+use super::story::{Act, Dice, Meanwhile, Post, Run, Setting, Step, Trouble, What, Who, Word};
 
 /// How the service learns of what is new, for the law that compares the ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,24 +35,63 @@ struct Hint {
     cause: Cause,
 }
 
-/// What people did to one meeting, as far as the outcome depends on it.
-#[derive(Debug, Clone, Default)]
+/// What people did to one thing, as far as the outcome depends on it.
+#[derive(Debug, Clone)]
 pub struct Told {
+    pub kind: Kind,
+    /// Where it was made.
+    pub made: Option<Side>,
+    /// Whom the record was given to last.
+    pub owner: Who,
+    /// It was given to somebody else.
+    pub moved: bool,
+    /// It was switched off or on.
+    pub switched: bool,
+    /// Somebody outside organises it.
+    pub outside: bool,
+    pub called_off: bool,
+    /// The title of its series was changed.
+    pub retitled: bool,
     /// Values that were given, by field, in order.
     pub given: BTreeMap<What, Vec<(Side, u16)>>,
     pub edited: BTreeSet<Side>,
     pub deleted: BTreeSet<Side>,
     /// Who was invited or uninvited, in order.
     pub people: Vec<(Who, Side, bool)>,
+    pub answers: Vec<(Who, Side, Word)>,
     /// How often anything about it was changed by people.
     pub acts: usize,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self {
+            kind: Kind::Meeting,
+            made: None,
+            owner: Who::Anna,
+            moved: false,
+            switched: false,
+            outside: false,
+            called_off: false,
+            retitled: false,
+            given: BTreeMap::new(),
+            edited: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+            people: Vec::new(),
+            answers: Vec::new(),
+            acts: 0,
+        }
+    }
 }
 
 pub struct Play<'a> {
     pub stage: &'a Stage,
     pub app: App,
     pub told: BTreeMap<u8, Told>,
+    pub setting: Setting,
     pub mode: Mode,
+    /// Records that are occurrences of a series, as far as it is known.
+    pub occurrences: BTreeMap<String, u8>,
     worker: Worker,
     hinted: Hinted,
     pending: Vec<Hint>,
@@ -64,62 +103,25 @@ pub struct Play<'a> {
 /// How often the worker may be asked before a world counts as restless.
 const PATIENCE: usize = 300;
 
-pub fn address(who: Who) -> String {
-    match who {
-        Who::Boris => mail("boris"),
-        Who::Carl => "carl@fabrikam.example".to_owned(),
-        Who::Nina => "nina@new.example".to_owned(),
-    }
-}
-
-pub fn title(tag: u8, value: u16) -> String {
-    format!("M{tag} title {value}")
-}
-
-/// The meeting that a record or an event is about.
-pub fn tag_of(end: &Value) -> Option<u8> {
-    let title = end["name"].as_str().or_else(|| end["subject"].as_str())?;
-    title.strip_prefix('M')?.split(' ').next()?.parse().ok()
-}
-
-/// Start and end.
-pub fn times(tag: u8, value: u16) -> (DateTime<Utc>, DateTime<Utc>) {
-    let start = super::stage::epoch() + TimeDelta::days(7 + i64::from(tag)) + TimeDelta::minutes(5 * i64::from(value));
-    (start, start + TimeDelta::minutes(30))
-}
-
-pub fn espo_time(at: DateTime<Utc>) -> String {
-    at.format("%Y-%m-%d %H:%M:%S").to_string()
-}
-
-fn graph_time(at: DateTime<Utc>) -> Value {
-    json!({ "dateTime": at.format("%Y-%m-%dT%H:%M:%S").to_string(), "timeZone": "UTC" })
-}
-
-/// The fields of an edit, as the web client or Outlook sends them.
-fn fields(side: Side, tag: u8, what: What, value: u16) -> Value {
-    let (start, end) = times(tag, value);
-    match (side, what) {
-        (Side::Espo, What::Title) => json!({ "name": title(tag, value) }),
-        (Side::Espo, What::Body) => json!({ "description": format!("body {value}") }),
-        (Side::Espo, What::Place) => json!({ "cLocation": format!("room {value}") }),
-        (Side::Espo, What::Time) => json!({ "dateStart": espo_time(start), "dateEnd": espo_time(end) }),
-        (Side::Outlook, What::Title) => json!({ "subject": title(tag, value) }),
-        (Side::Outlook, What::Body) => json!({ "body": { "contentType": "text", "content": format!("body {value}") } }),
-        (Side::Outlook, What::Place) => json!({ "location": { "displayName": format!("room {value}") } }),
-        (Side::Outlook, What::Time) => json!({ "start": graph_time(start), "end": graph_time(end) }),
-    }
-}
-
 impl<'a> Play<'a> {
-    pub async fn begin(stage: &'a Stage, database: PathBuf, told: BTreeMap<u8, Told>, mode: Mode, seed: u64) -> Self {
+    pub async fn begin(
+        stage: &'a Stage,
+        database: PathBuf,
+        told: BTreeMap<u8, Told>,
+        setting: Setting,
+        (mode, seed): (Mode, u64),
+    ) -> Self {
         let app = stage.run(&database, 1).await;
+        let rules = rules(setting);
+        store::rules::put(app.store().write(), None, &rules, stage.time.now()).await.unwrap();
         Self {
             stage,
             worker: Worker::new(app.clone()),
             app,
             told,
+            setting,
             mode,
+            occurrences: BTreeMap::new(),
             hinted: Hinted::default(),
             pending: Vec::new(),
             dice: Dice::new(seed + 1),
@@ -132,173 +134,28 @@ impl<'a> Play<'a> {
         (self.app, self.database)
     }
 
-    // What people see and do.
-
-    pub fn records(&self) -> Vec<Value> {
-        self.stage.espo.records("Meeting")
-    }
-
-    /// Anna's events, whose organizer she is.
-    pub fn events(&self) -> Vec<Value> {
-        self.stage
-            .graph
-            .person(&mail("anna"))
-            .events()
-            .into_iter()
-            .filter(|event| event["isOrganizer"] == true)
-            .collect()
-    }
-
-    fn record(&self, tag: u8) -> Option<(String, Value)> {
-        let record = self.records().into_iter().find(|record| tag_of(record) == Some(tag))?;
-        Some((record["id"].as_str()?.to_owned(), record))
-    }
-
-    fn event(&self, tag: u8) -> Option<(String, Value)> {
-        let event = self.events().into_iter().find(|event| tag_of(event) == Some(tag))?;
-        Some((event["id"].as_str()?.to_owned(), event))
-    }
-
-    fn put(&self, id: &str, body: &Value) {
-        self.stage.espo.write_as("anna", "PUT", "Meeting", Some(id), body).unwrap();
-    }
-
-    /// False when there was nothing to do it to.
-    pub fn act(&mut self, act: &Act) -> bool {
-        let done = self.try_act(act).is_some();
-        if done {
-            let told = self.told.entry(act.tag()).or_default();
-            told.acts += 1;
-            match act {
-                Act::Create { side, value, .. } => {
-                    for what in [What::Title, What::Time] {
-                        told.given.insert(what, vec![(*side, *value)]);
-                    }
-                }
-                Act::Edit { side, what, value, .. } => {
-                    told.given.entry(*what).or_default().push((*side, *value));
-                    told.edited.insert(*side);
-                }
-                Act::Delete { side, .. } => drop(told.deleted.insert(*side)),
-                Act::Invite { side, who, .. } => {
-                    told.people.push((*who, *side, true));
-                }
-                Act::Uninvite { side, who, .. } => {
-                    told.people.push((*who, *side, false));
-                }
-                Act::Answer { .. } | Act::Touch { .. } => {}
-            }
-        }
-        self.gather();
-        done
-    }
-
-    fn try_act(&self, act: &Act) -> Option<()> {
-        let (espo, anna) = (&self.stage.espo, self.stage.graph.person(&mail("anna")));
-        match act {
-            Act::Create { tag, side, value } => {
-                let (start, end) = times(*tag, *value);
-                if *side == Side::Espo {
-                    let body = json!({ "name": title(*tag, *value), "assignedUserId": self.stage.ids["anna"],
-                        "dateStart": espo_time(start), "dateEnd": espo_time(end) });
-                    espo.write_as("anna", "POST", "Meeting", None, &body).unwrap();
-                } else {
-                    let body =
-                        json!({ "subject": title(*tag, *value), "start": graph_time(start), "end": graph_time(end) });
-                    anna.create_event(body).unwrap();
-                }
-            }
-            Act::Edit { tag, side: Side::Espo, what, value } => {
-                self.put(&self.record(*tag)?.0, &fields(Side::Espo, *tag, *what, *value));
-            }
-            Act::Edit { tag, side: Side::Outlook, what, value } => {
-                anna.patch_event(&self.event(*tag)?.0, fields(Side::Outlook, *tag, *what, *value)).unwrap();
-            }
-            Act::Delete { tag, side: Side::Espo } => {
-                espo.write_as("anna", "DELETE", "Meeting", Some(&self.record(*tag)?.0), &Value::Null).unwrap();
-            }
-            Act::Delete { tag, side: Side::Outlook } => anna.delete_event(&self.event(*tag)?.0).unwrap(),
-            Act::Invite { tag, side, who } => self.invite(*tag, *side, *who, true)?,
-            Act::Uninvite { tag, side, who } => self.invite(*tag, *side, *who, false)?,
-            Act::Answer { tag, who, word } => self.answer(*tag, *who, word)?,
-            Act::Touch { tag } => anna.touch_event(&self.event(*tag)?.0).unwrap(),
-        }
-        Some(())
-    }
-
-    /// None when it is so already.
-    fn invite(&self, tag: u8, side: Side, who: Who, come: bool) -> Option<()> {
-        if side == Side::Outlook {
-            let (id, event) = self.event(tag)?;
-            let mut people = event["attendees"].as_array().cloned().unwrap_or_default();
-            let is_meant = |one: &Value| one["emailAddress"]["address"] == address(who).as_str();
-            if people.iter().any(is_meant) == come {
-                return None;
-            }
-            people.retain(|one| !is_meant(one));
-            if come {
-                people.push(json!({ "type": "required", "emailAddress": { "address": address(who), "name": format!("{who:?} Test") } }));
-            }
-            self.stage.graph.person(&mail("anna")).patch_event(&id, json!({ "attendees": people })).unwrap();
-            return Some(());
-        }
-        let (link, own) = match who {
-            Who::Boris => ("usersIds", self.stage.ids["boris"].clone()),
-            Who::Carl => ("contactsIds", self.stage.carl.clone()),
-            Who::Nina => return None,
-        };
-        let (id, record) = self.record(tag)?;
-        let mut ids: Vec<Value> = record[link].as_array().cloned().unwrap_or_default();
-        if ids.iter().any(|one| *one == own.as_str()) == come {
-            return None;
-        }
-        ids.retain(|one| *one != own.as_str());
-        if come {
-            ids.push(json!(own));
-        }
-        self.put(&id, &json!({ link: ids }));
-        Some(())
-    }
-
-    /// In one's own Outlook; of somebody outside the answer arrives at the organizer's item.
-    fn answer(&self, tag: u8, who: Who, word: &'static str) -> Option<()> {
-        let (id, event) = self.event(tag)?;
-        let invited =
-            event["attendees"].as_array()?.iter().any(|one| one["emailAddress"]["address"] == address(who).as_str());
-        if !invited {
-            return None;
-        }
-        if who == Who::Boris {
-            let boris = self.stage.graph.person(&mail("boris"));
-            let copy = boris.events().into_iter().find(|copy| copy["iCalUId"] == event["iCalUId"])?;
-            let action = match word {
-                "accepted" => "accept",
-                "declined" => "decline",
-                _ => "tentativelyAccept",
-            };
-            boris.respond(copy["id"].as_str()?, action).ok()
-        } else {
-            self.stage.graph.person(&mail("anna")).attendee_answers(&id, &address(who), word).ok()
-        }
-    }
-
     // Hints.
 
     /// Takes what both systems want to tell.
-    fn gather(&mut self) {
+    pub fn gather(&mut self) {
         for (entity, id) in self.stage.espo.take_events() {
-            if entity == "Meeting" {
-                let target = Target::Record { kind: Kind::Meeting, id };
+            if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.entity() == entity) {
+                let target = Target::Record { kind, id };
                 self.pending.push(Hint { target, version: None, cause: Cause::Webhook });
             }
         }
         let body = json!({ "value": self.stage.graph.take_notifications() }).to_string();
         for notice in notification::parse(body.as_bytes()).unwrap().notices {
-            let Notice::Changed { change, place: Place::Event { id }, etag } = notice.what else { continue };
-            let user = self.stage.watched[&notice.subscription].clone();
+            let Notice::Changed { change, place, etag } = notice.what else { continue };
+            let (user, list) = self.stage.watched[&notice.subscription].clone();
             // As the receiver has it: a deletion is no echo.
             let version = etag.filter(|_| change != ChangeType::Deleted);
-            self.pending.push(Hint { target: Target::Event { user, id }, version, cause: Cause::Notification });
+            let target = match (place, list) {
+                (Place::Event { id }, _) => Target::Event { user, id },
+                (Place::Task { id, .. }, Some(list)) => Target::Todo { user, list, id },
+                _ => Target::Mailbox { user },
+            };
+            self.pending.push(Hint { target, version, cause: Cause::Notification });
         }
     }
 
@@ -407,6 +264,9 @@ impl<'a> Play<'a> {
         }
         if self.mode != Mode::Hints {
             self.sweep().await;
+        } else if self.setting.all_kinds {
+            // Microsoft refuses an application subscriptions on tasks: they are polled.
+            self.run(Run::Poll).await;
         }
     }
 
@@ -427,9 +287,23 @@ impl<'a> Play<'a> {
 
     /// True when a field of any pair is left alone because two parties fought over it.
     pub async fn is_frozen(&self) -> bool {
-        let links =
-            store::links::live_of_user(self.app.store().read(), &self.stage.ids["anna"], None, 100).await.unwrap();
-        links.iter().any(|link| !link.frozen.is_empty())
+        for user in USERS {
+            let read = self.app.store().read();
+            let links = store::links::live_of_user(read, &self.stage.ids[user], None, 500).await.unwrap();
+            if links.iter().any(|link| !link.frozen.is_empty()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Somebody switches on what was switched off.
+    pub fn switch_on(&mut self) {
+        for record in records(self.stage) {
+            if let Some(tag) = self.tag_of_record(&record).filter(|_| record.json["cSyncWithOutlook"] == false) {
+                self.act(&Act::Switch { tag, on: true });
+            }
+        }
     }
 
     pub fn lose_hints(&mut self) {
@@ -437,6 +311,7 @@ impl<'a> Play<'a> {
     }
 
     pub async fn step(&mut self, step: &Step) {
+        self.learn().await;
         match step {
             Step::Act(act) => drop(self.act(act)),
             Step::Pass { seconds } => self.stage.time.advance(TimeDelta::seconds(*seconds)),
@@ -459,6 +334,21 @@ impl<'a> Play<'a> {
             Step::Settle => assert!(self.settle().await, "it does not come to rest"),
             Step::Tell => self.tell().await,
         }
+    }
+}
+
+/// The organisation's rules of a setting.
+fn rules(setting: Setting) -> RulesPatch {
+    let kind = |on: bool| {
+        let direction = Some(if on { setting.direction } else { Direction::Disabled });
+        Some(KindPatch { direction, priority: Some(setting.priority) })
+    };
+    RulesPatch {
+        meeting: kind(true),
+        call: kind(setting.all_kinds),
+        task: kind(setting.all_kinds),
+        attendees: Some(setting.attendees),
+        ..RulesPatch::default()
     }
 }
 

@@ -16,7 +16,6 @@ use simulators::espocrm::{self, EspoSim};
 use simulators::microsoft::{self, GraphSim, Mode};
 use simulators::plumbing::{Request, Response, SimClock, Wire, serve};
 use store::bindings::{Binding, BindingState};
-use sync::{Direction, KindPatch, RulesPatch};
 use tempfile::TempDir;
 
 use crate::support::mail;
@@ -62,8 +61,8 @@ pub struct Stage {
     /// EspoCRM ids by name.
     pub ids: BTreeMap<&'static str, String>,
     pub carl: String,
-    /// Whose a Graph subscription is.
-    pub watched: BTreeMap<String, String>,
+    /// Whose a Graph subscription is, and of which To Do list.
+    pub watched: BTreeMap<String, (String, Option<String>)>,
     config: Config,
     http: reqwest::Client,
     folder: TempDir,
@@ -91,9 +90,12 @@ impl Stage {
             graph.add_mailbox(&mail(name), &format!("{name} Test"), "UTC");
             ids.insert(name, espo.seed_user(name, &format!("{name} Test"), &mail(name)));
         }
+        ids.insert("zoe", espo.seed_user("zoe", "Zoe Test", &mail("zoe")));
         let carl = json!({ "firstName": "Carl", "lastName": "Conti", "emailAddress": "carl@fabrikam.example" });
         let carl = espo.write_as("anna", "POST", "Contact", None, &carl).unwrap()["id"].as_str().unwrap().to_owned();
-        espo.add_field("Meeting", "cLocation", "varchar", &Value::Null);
+        for entity in ["Meeting", "Call"] {
+            espo.add_field(entity, "cLocation", "varchar", &Value::Null);
+        }
         if equipped {
             for entity in ["Meeting", "Call", "Task"] {
                 espo.add_field(entity, "cSyncWithOutlook", "bool", &Value::Bool(true));
@@ -115,9 +117,6 @@ impl Stage {
     async fn prepare(&mut self) {
         let database = self.folder.path().join("start.db");
         let app = self.open(&database, 0, true).await;
-        let off = Some(KindPatch { direction: Some(Direction::Disabled), priority: None });
-        let rules = RulesPatch { call: off, task: off, ..RulesPatch::default() };
-        store::rules::put(app.store().write(), None, &rules, self.time.now()).await.unwrap();
         for name in USERS {
             let binding = binding(name, &self.ids[name], self.time.now());
             store::bindings::upsert(app.store().write(), &binding, self.time.now()).await.unwrap();
@@ -126,7 +125,7 @@ impl Stage {
         schedule::once(&app, &mut schedule::Known::default()).await;
         for name in USERS {
             let of_user = store::subscriptions::of_user(app.store().read(), &self.ids[name]).await.unwrap();
-            self.watched.extend(of_user.into_iter().map(|one| (one.id, self.ids[name].clone())));
+            self.watched.extend(of_user.into_iter().map(|one| (one.id, (self.ids[name].clone(), one.list_id))));
         }
         assert_eq!(self.watched.len(), USERS.len(), "a subscription for each");
         app.store().clone().close().await.unwrap();

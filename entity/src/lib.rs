@@ -3,6 +3,7 @@
 //! Column types are the ones that SQLite, PostgreSQL and MySQL share: moments are milliseconds since 1970 in UTC (exact and
 //! ordered everywhere), JSON is text, states are words. What the words mean is said by the `store` package.
 
+pub mod audit;
 pub mod bindings;
 pub mod cursors;
 pub mod espo_webhooks;

@@ -89,6 +89,11 @@ impl TableDraft {
         self.push(ColumnDef::new(name).integer().take(), true)
     }
 
+    /// The same, where there may be none.
+    pub fn maybe_small(self, name: &'static str) -> Self {
+        self.push(ColumnDef::new(name).integer().take(), false)
+    }
+
     /// A yes or no.
     pub fn flag(self, name: &'static str) -> Self {
         self.push(ColumnDef::new(name).boolean().take(), true)

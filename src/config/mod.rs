@@ -152,6 +152,10 @@ pub struct Sync {
     pub first_sync_hold_over: u64,
     /// How long received messages are kept.
     pub keep_messages: Duration,
+    /// How long it is kept who has done what.
+    pub keep_audit: Duration,
+    /// Mailboxes that a sweep or poll reads at the same time.
+    pub mailboxes_at_once: usize,
 }
 
 /// `[schedule]`: cron expressions of the sweeps, checked.
@@ -242,6 +246,8 @@ impl Config {
                 deletion_grace: values.or("sync.deletion_grace", "10s", parse::duration)?,
                 first_sync_hold_over: values.or("sync.first_sync_hold_over", "100", parse::number)?,
                 keep_messages: values.or("sync.keep_messages", "14d", parse::pause)?,
+                keep_audit: values.or("sync.keep_audit", "400d", parse::pause)?,
+                mailboxes_at_once: values.or("sync.mailboxes_at_once", "16", parse::positive)?,
             },
             schedule: Schedule {
                 meeting: values.or("schedule.meeting", "*/10 * * * *", parse::cron_text)?,

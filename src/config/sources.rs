@@ -42,6 +42,8 @@ pub const KEYS: &[&str] = &[
     "sync.deletion_grace",
     "sync.first_sync_hold_over",
     "sync.keep_messages",
+    "sync.keep_audit",
+    "sync.mailboxes_at_once",
     "schedule.meeting",
     "schedule.call",
     "schedule.task",

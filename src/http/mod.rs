@@ -4,6 +4,7 @@
 //! understand; what could succeed later is a 503.
 
 pub mod api;
+pub mod audit;
 mod auth;
 mod engine;
 mod extract;
@@ -60,7 +61,12 @@ fn configure(routes: &mut ServiceConfig, receives: bool) {
         oauth::configure(routes);
         ui::configure(routes);
         routes.service(openapi::scope());
-        routes.service(web::scope("/api/v1").wrap(from_fn(auth::require_caller)).configure(api::configure));
+        routes.service(
+            web::scope("/api/v1")
+                .wrap(from_fn(audit::record))
+                .wrap(from_fn(auth::require_caller))
+                .configure(api::configure),
+        );
     }
     routes.default_service(web::to(async || Problem::not_found("there is nothing at this address")));
 }

@@ -24,6 +24,7 @@ use super::{api, page, problem, resource};
         api::history::list, api::history::show, api::history::revert, api::history::revert_range,
         api::records::show, api::records::item, api::records::switch,
         api::messages::list, api::messages::show, api::messages::replay, api::messages::replay_many, api::messages::delete,
+        api::audit::list,
         api::subscriptions::list, api::subscriptions::renew, api::subscriptions::renew_all,
     ),
     components(schemas(problem::Problem)),
@@ -104,6 +105,7 @@ mod tests {
             ("/api/v1/subscriptions/renew", "post"),
             ("/api/v1/holds/{id}/confirm", "post"),
             ("/api/v1/roles", "put"),
+            ("/api/v1/audit", "get"),
         ];
         for (path, method) in wanted {
             assert!(document["paths"][path][method].is_object(), "{method} {path}");

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use espocrm::{Brief, Cursor};
+use futures::StreamExt as _;
 use store::bindings::{self, BindingState};
 use store::{cursors, links};
 use sync::{Cause, Direction, Kind, Side, Target};
@@ -130,20 +131,32 @@ async fn look(app: &App, kind: Kind, brief: Brief, hinted: &mut Hinted) -> Resul
 }
 
 async fn outlook(app: &App) -> Result<(), WorkError> {
-    for binding in bindings::enabled_in(app.store().read(), &[BindingState::Active]).await? {
-        if !binding.first_sync_done {
-            continue;
+    let all = bindings::enabled_in(app.store().read(), &[BindingState::Active]).await?;
+    let users = all.into_iter().filter(|binding| binding.first_sync_done).map(|binding| binding.user_id);
+    let polls = users.map(|user| {
+        let app = app.clone();
+        async move {
+            if let Err(error) = one(&app, &user).await {
+                tracing::warn!(user.id = user, error = error.sentence(), "a mailbox could not be polled");
+            }
         }
-        let user = &binding.user_id;
-        let (events, tasks) = subscriptions::alive(app, user).await?;
-        let outcome = match (events, tasks) {
-            (true, true) => continue,
-            (false, false) => mailbox::read_all(app, user, Cause::Poll, None).await,
-            (false, true) => mailbox::read_delta(app, user, Cause::Poll, None).await,
-            (true, false) => todo::read_delta(app, user, Cause::Poll, None).await,
-        };
-        if let Err(error) = outcome {
-            tracing::warn!(user.id = user, error = error.sentence(), "a mailbox could not be polled");
+    });
+    let mut polls = futures::stream::iter(polls).buffer_unordered(app.config().sync.mailboxes_at_once);
+    while polls.next().await.is_some() {}
+    Ok(())
+}
+
+async fn one(app: &App, user: &str) -> Result<(), WorkError> {
+    match subscriptions::alive(app, user).await? {
+        (true, true) => {}
+        (false, false) => {
+            mailbox::read_all(app, user, Cause::Poll, None).await?;
+        }
+        (false, true) => {
+            mailbox::read_delta(app, user, Cause::Poll, None).await?;
+        }
+        (true, false) => {
+            todo::read_delta(app, user, Cause::Poll, None).await?;
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use store::bindings::{self, BindingState};
-use store::{leases, messages};
+use store::{audit, leases, messages};
 
 use crate::app::App;
 use crate::work::error::WorkError;
@@ -16,6 +16,8 @@ pub(super) async fn tick(app: &App) -> Result<(), WorkError> {
     let kept = TimeDelta::from_std(app.config().sync.keep_messages).unwrap_or(TimeDelta::days(14));
     while messages::prune(write, now - kept, PORTION).await? >= PORTION {}
     messages::requeue_expired(write, now).await?;
+    let audit = TimeDelta::from_std(app.config().sync.keep_audit).unwrap_or(TimeDelta::days(400));
+    audit::prune(write, now - audit).await?;
     leases::prune(write, now - TimeDelta::days(1)).await?;
     Ok(())
 }

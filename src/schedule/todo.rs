@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use store::{cursors, links};
+use store::{bindings, cursors, links};
 use sync::{Cause, Direction, Kind, Target};
 
 use super::publish;
 use crate::app::App;
-use crate::work::context::Context;
+use crate::work::context::{mailbox, rules_of};
 use crate::work::error::WorkError;
 use crate::work::items;
 
@@ -23,17 +23,19 @@ fn cursor_name(user: &str, list: &str) -> String {
 /// # Errors
 /// When the list cannot be read; the round is done again next time.
 pub async fn read_delta(app: &App, user: &str, cause: Cause, job: Option<&str>) -> Result<u64, WorkError> {
-    let context = Context::of(app, Some(user)).await?;
-    let ready = context.binding.as_ref().is_some_and(|binding| binding.first_sync_done || cause == Cause::FirstSync);
-    if !ready || context.rules.of(Kind::Task).direction == Direction::Disabled {
+    let read = app.store().read();
+    let Some(binding) = bindings::by_user(read, user).await? else { return Ok(0) };
+    let rules = rules_of(app, Some(user)).await?;
+    let ready = binding.first_sync_done || cause == Cause::FirstSync;
+    if !ready || rules.of(Kind::Task).direction == Direction::Disabled {
         return Ok(0);
     }
-    let mailbox = context.mailbox()?;
-    let list = items::list(&context, &mailbox).await?;
+    let graph = app.connections().graph().ok_or(WorkError::NotConfigured("Microsoft"))?;
+    let mailbox = mailbox(app, &binding, &rules)?;
+    let list = items::list_of(app, &graph, binding.todo_list, &mailbox).await?;
     let name = cursor_name(user, &list);
-    let read = app.store().read();
     let link = cursors::get(read, &name).await?;
-    let round = match context.graph.task_delta(&mailbox, &list, link.as_deref()).await {
+    let round = match graph.task_delta(&mailbox, &list, link.as_deref()).await {
         Err(graph::Error::ResyncNeeded) if link.is_some() => {
             tracing::info!(user.id = user, "the delta state of the tasks was forgotten; a full round follows");
             cursors::delete(app.store().write(), &name).await?;

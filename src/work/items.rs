@@ -10,6 +10,7 @@ use url::Url;
 use super::context::Context;
 use super::error::WorkError;
 use super::execute::seen_by_owner;
+use crate::app::App;
 
 /// Where an item is in its mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,16 +179,29 @@ struct Chosen {
 /// # Errors
 /// When the mailbox cannot be asked, or has no such list.
 pub async fn list(context: &Context, mailbox: &Mailbox) -> Result<String, WorkError> {
+    let wanted = context.binding.as_ref().and_then(|binding| binding.todo_list.clone());
+    list_of(&context.app, &context.graph, wanted, mailbox).await
+}
+
+/// The same, with what it takes.
+///
+/// # Errors
+/// When the mailbox cannot be asked, or has no such list.
+pub async fn list_of(
+    app: &App,
+    graph: &graph::Client,
+    wanted: Option<String>,
+    mailbox: &Mailbox,
+) -> Result<String, WorkError> {
     let name = format!("todo-list:{}", mailbox.user);
-    let wanted =
-        context.binding.as_ref().and_then(|binding| binding.todo_list.clone()).filter(|wanted| !wanted.is_empty());
-    let known = cursors::get(context.app.store().read(), &name).await?;
+    let wanted = wanted.filter(|wanted| !wanted.is_empty());
+    let known = cursors::get(app.store().read(), &name).await?;
     if let Some(chosen) = known.and_then(|text| serde_json::from_str::<Chosen>(&text).ok())
         && chosen.wanted == wanted
     {
         return Ok(chosen.id);
     }
-    let lists = context.graph.lists(mailbox).await?;
+    let lists = graph.lists(mailbox).await?;
     let found = match &wanted {
         Some(wanted) => {
             lists.into_iter().find(|list| list.id == *wanted || list.display_name.eq_ignore_ascii_case(wanted))
@@ -200,6 +214,6 @@ pub async fn list(context: &Context, mailbox: &Mailbox) -> Result<String, WorkEr
         ));
     };
     let text = serde_json::to_string(&Chosen { wanted, id: list.id.clone() }).unwrap_or_default();
-    cursors::put(context.app.store().write(), &name, &text, context.now()).await?;
+    cursors::put(app.store().write(), &name, &text, app.clock().now()).await?;
     Ok(list.id)
 }

@@ -8,6 +8,8 @@ mod api;
 #[cfg(test)]
 mod attachments;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod configuration;
 #[cfg(test)]
 mod conflicts;
@@ -39,5 +41,7 @@ mod revert;
 mod sign_in;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod sweeps;
 #[cfg(test)]
 mod ui;

@@ -188,6 +188,18 @@ impl Client {
         Ok(drafts.into_iter().map(|draft| finished(draft, Some(&addresses))).collect())
     }
 
+    /// The same for records that are compared and not written: of those without another participant nothing is looked up.
+    pub(crate) async fn finish_for_others(&self, drafts: Vec<Draft>) -> Result<Vec<Fetched>> {
+        let mut ids = BTreeMap::<Entity, BTreeSet<String>>::new();
+        for (entity, some) in
+            drafts.iter().filter(|draft| draft.roster.has_others()).flat_map(|draft| draft.roster.ids())
+        {
+            ids.entry(entity).or_default().extend(some);
+        }
+        let addresses = self.addresses_of(ids).await?;
+        Ok(drafts.into_iter().map(|draft| finished(draft, Some(&addresses))).collect())
+    }
+
     /// After a write the record is told even when the addresses cannot be read: its participants are then unknown.
     pub(crate) async fn finish_written(&self, draft: Draft) -> Fetched {
         match self.addresses_of(draft.roster.ids()).await {

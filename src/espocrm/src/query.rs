@@ -24,8 +24,8 @@ pub(crate) enum Where {
     Null(&'static str),
     /// Attribute is not null.
     Filled(String),
-    /// A link holds that id.
-    Linked(&'static str, String),
+    /// A link holds one of these ids.
+    Linked(&'static str, Vec<String>),
     Any(Vec<Where>),
     All(Vec<Where>),
 }
@@ -76,10 +76,12 @@ impl Where {
                 put("[type]", "isNotNull");
                 put("[attribute]", attribute);
             }
-            Self::Linked(link, id) => {
+            Self::Linked(link, ids) => {
                 put("[type]", "linkedWith");
                 put("[attribute]", link);
-                put("[value][0]", id);
+                for (index, id) in ids.iter().enumerate() {
+                    put(&format!("[value][{index}]"), id);
+                }
             }
             Self::Any(parts) | Self::All(parts) => {
                 put("[type]", if matches!(self, Self::Any(_)) { "or" } else { "and" });

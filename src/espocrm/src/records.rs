@@ -59,6 +59,19 @@ pub struct Page<T> {
     pub more: bool,
 }
 
+/// A page of records of several users.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// The rows.
+    pub items: Vec<Fetched>,
+    /// Ids of rows that cannot be read.
+    pub unreadable: Vec<String>,
+    /// Where the next page begins.
+    pub last: Option<Cursor>,
+    /// True when there are more.
+    pub more: bool,
+}
+
 /// A record of which only the outline was listed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Brief {
@@ -166,6 +179,44 @@ impl Client {
         Ok(Page { items, last, more })
     }
 
+    /// The records of several users, or of anybody when none are named, as a sweep compares them: like [`Client::owned`], but
+    /// a row that cannot be read spoils no other one. The users' own addresses are not looked up, for they are no
+    /// participants of their own records.
+    pub async fn owned_by_any(
+        &self,
+        schema: &Schema,
+        kind: Kind,
+        owners: &[String],
+        from: NaiveDate,
+        after: Option<&Cursor>,
+    ) -> Result<Listed> {
+        let kind_schema = schema.of(kind)?;
+        let mut conditions = vec![taking_place(kind, from)];
+        match owners {
+            [] => {}
+            owners if kind_schema.many_owners => conditions.push(Where::Linked("assignedUsers", owners.to_vec())),
+            owners => conditions.push(Where::In("assignedUserId", owners.to_vec())),
+        }
+        conditions.extend(after.map(|cursor| Where::beyond("createdAt", cursor.at, cursor.id.as_deref())));
+        let mut list = List::new(conditions, map::selection(kind, kind_schema));
+        list.order = Some("createdAt");
+        let rows: Rows = self.send(&Call::list(kind.entity(), &list)).await?.json()?;
+        let more = rows.has_more(PAGE_MAX);
+        let (mut drafts, mut unreadable) = (Vec::new(), Vec::new());
+        for row in &rows.list {
+            match map::draft(kind, kind_schema, row, Source::List, None) {
+                Ok(draft) => drafts.push(draft),
+                Err(error) => {
+                    tracing::warn!(%kind, %error, "a row of a list cannot be read");
+                    unreadable.extend(row.get("id").and_then(Json::as_str).map(str::to_owned));
+                }
+            }
+        }
+        let last = drafts.last().map(|draft| (draft.record.created, draft.record.id.clone()));
+        let last = last.map(|(at, id)| Cursor { at, id: Some(id) });
+        Ok(Listed { items: self.finish_for_others(drafts).await?, unreadable, more: more && last.is_some(), last })
+    }
+
     /// The records that a user owns and that take place (tasks: are due; without a due date: were created) on a day or later,
     /// in the order of their creation. Reminders are not in lists. The first day is taken generously, for zones.
     pub async fn owned(
@@ -178,15 +229,7 @@ impl Client {
         limit: u32,
     ) -> Result<Page<Fetched>> {
         let kind_schema = schema.of(kind)?;
-        let start = format!("{} 00:00:00", from.pred_opt().unwrap_or(from));
-        let counted = match kind {
-            Kind::Meeting | Kind::Call => Where::at_least("dateStart", start),
-            Kind::Task => Where::Any(vec![
-                Where::at_least("dateEnd", start.clone()),
-                Where::All(vec![Where::Null("dateEnd"), Where::at_least("createdAt", start)]),
-            ]),
-        };
-        let mut conditions = vec![owned_by(kind_schema, owner), counted];
+        let mut conditions = vec![owned_by(kind_schema, owner), taking_place(kind, from)];
         conditions.extend(after.map(|cursor| Where::beyond("createdAt", cursor.at, cursor.id.as_deref())));
         let mut list = List::new(conditions, map::selection(kind, kind_schema));
         list.order = Some("createdAt");
@@ -429,9 +472,20 @@ fn drafts(kind: Kind, schema: &KindSchema, rows: &Rows) -> Result<Vec<Draft>> {
     rows.list.iter().map(|row| map::draft(kind, schema, row, Source::List, None)).collect()
 }
 
+fn taking_place(kind: Kind, from: NaiveDate) -> Where {
+    let start = format!("{} 00:00:00", from.pred_opt().unwrap_or(from));
+    match kind {
+        Kind::Meeting | Kind::Call => Where::at_least("dateStart", start),
+        Kind::Task => Where::Any(vec![
+            Where::at_least("dateEnd", start.clone()),
+            Where::All(vec![Where::Null("dateEnd"), Where::at_least("createdAt", start)]),
+        ]),
+    }
+}
+
 fn owned_by(schema: &KindSchema, owner: &str) -> Where {
     if schema.many_owners {
-        Where::Linked("assignedUsers", owner.to_owned())
+        Where::Linked("assignedUsers", vec![owner.to_owned()])
     } else {
         Where::equals("assignedUserId", owner)
     }

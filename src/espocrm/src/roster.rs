@@ -102,6 +102,11 @@ impl Roster {
             || (member.address.is_some() && member.address == self.owner_address)
     }
 
+    /// True when somebody beside the assigned user takes part.
+    pub(crate) fn has_others(&self) -> bool {
+        self.members.iter().any(|member| member.entity != Entity::User || self.owner.as_ref() != Some(&member.id))
+    }
+
     pub(crate) fn ids(&self) -> BTreeMap<Entity, BTreeSet<String>> {
         let mut ids = BTreeMap::<Entity, BTreeSet<String>>::new();
         for member in &self.members {

@@ -3,6 +3,7 @@
 //! PUT merges: keys left out keep their value, unknown keys are refused by name. Lists answer `{items, next_cursor}`. Kinds
 //! are written in lower case and read in any. Secrets are write-only.
 
+pub mod audit;
 pub mod bindings;
 pub mod history;
 pub mod messages;
@@ -32,6 +33,7 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
     records::configure(routes);
     messages::configure(routes);
     subscriptions::configure(routes);
+    audit::configure(routes);
 }
 
 /// A page of a list.

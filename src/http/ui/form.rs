@@ -4,9 +4,11 @@ use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
+use serde_json::Value;
 use url::form_urlencoded;
 
 use crate::http::problem::Problem;
+use crate::http::session::CSRF_FIELD;
 
 /// Names and values. Not to be printed: there are secrets among them.
 #[derive(Clone, Default)]
@@ -25,6 +27,12 @@ impl Form {
     /// The value of a field; an empty one is none.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.raw(name).map(str::trim).filter(|text| !text.is_empty())
+    }
+
+    /// What was sent, for the audit, which leaves out the values of secrets.
+    pub(super) fn told(&self) -> Value {
+        let fields = self.0.iter().filter(|(name, _)| name != CSRF_FIELD);
+        Value::Object(fields.map(|(name, value)| (name.clone(), value.as_str().into())).collect())
     }
 
     /// Whether a box was ticked.

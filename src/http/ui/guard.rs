@@ -13,6 +13,7 @@ use url::Url;
 use super::form::Form;
 use super::view::{Flash, View};
 use crate::app::App;
+use crate::http::audit;
 use crate::http::problem::Problem;
 use crate::http::session::{self, CSRF_FIELD, CSRF_HEADER, Caller};
 
@@ -42,13 +43,26 @@ enum Door {
 
 async fn guarded(mut request: ServiceRequest, next: Next<BoxBody>, door: Door) -> Answer {
     match admitted(&mut request, door).await {
-        Ok(None) => presentable(next.call(request).await?).await,
+        Ok(None) => noted(request, next).await,
         Ok(Some(elsewhere)) => Ok(request.into_response(elsewhere)),
         Err(problem) => {
             let page = problem_page(request.request(), &problem).await;
             Ok(request.into_response(page))
         }
     }
+}
+
+/// What changes something is noted in the audit.
+async fn noted(request: ServiceRequest, next: Next<BoxBody>) -> Answer {
+    let app = request.app_data::<Data<App>>().cloned().filter(|_| !request.method().is_safe());
+    let caller = request.extensions().get::<Caller>().cloned();
+    let (Some(app), Some(caller)) = (app, caller) else { return presentable(next.call(request).await?).await };
+    let action = format!("page {}", request.match_pattern().unwrap_or_default());
+    let told = request.extensions().get::<Form>().map(Form::told).unwrap_or_default();
+    let entry = audit::begin(&app, &audit::actor(&caller), &action, request.path(), told).await?;
+    let response = next.call(request).await?;
+    audit::end(&app, &entry, response.status().as_u16()).await;
+    presentable(response).await
 }
 
 /// None when the request may go on; else where it is sent instead.

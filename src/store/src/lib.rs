@@ -24,6 +24,7 @@ mod page;
 #[macro_use]
 mod words;
 
+pub mod audit;
 pub mod bindings;
 pub mod cursors;
 pub mod espo_webhooks;

@@ -83,6 +83,11 @@ impl Default for Setup {
 }
 
 impl Setup {
+    pub fn users(mut self, names: &[&'static str]) -> Self {
+        self.users = names.to_vec();
+        self
+    }
+
     pub fn bound(mut self, names: &[&'static str]) -> Self {
         self.bound = names.to_vec();
         self

@@ -40,6 +40,61 @@ pub async fn by_record(conn: &impl ConnectionTrait, kind: Kind, record_id: &str)
     query.one(conn).await?.map(link).transpose()
 }
 
+/// The links of records, tombstones too, in no order; at most a few hundred at once.
+///
+/// # Errors
+/// When the database fails or a link cannot be read.
+pub async fn by_records(conn: &impl ConnectionTrait, kind: Kind, record_ids: &[String]) -> Result<Vec<Link>> {
+    if record_ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = record_ids.iter().map(String::as_str);
+    let query = Entity::find().filter(Column::Kind.eq(kind.as_str())).filter(Column::RecordId.is_in(ids));
+    query.all(conn).await?.into_iter().map(link).collect()
+}
+
+/// Of a live link as much as its columns tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    /// The link's id.
+    pub id: String,
+    /// Its record.
+    pub record_id: String,
+    /// User whose mailbox holds the master copy.
+    pub owner: String,
+    /// Start of the agreed time.
+    pub starts: DateTime<Utc>,
+}
+
+/// Outlines of the live links of a kind that have a record and start at that time or later, by id; `after` is the id of the
+/// last one of the page before.
+///
+/// # Errors
+/// When the database fails.
+pub async fn outlines(
+    conn: &impl ConnectionTrait,
+    kind: Kind,
+    from: DateTime<Utc>,
+    after: Option<&str>,
+    limit: u64,
+) -> Result<Vec<Outline>> {
+    let mut query = Entity::find()
+        .select_only()
+        .columns([Column::Id, Column::RecordId, Column::Owner, Column::StartsAt])
+        .filter(Column::Kind.eq(kind.as_str()))
+        .filter(Column::State.eq(LIVE))
+        .filter(Column::RecordId.is_not_null())
+        .filter(Column::StartsAt.gte(millis(from)))
+        .order_by_asc(Column::Id)
+        .limit(limit);
+    if let Some(after) = after {
+        query = query.filter(Column::Id.gt(after));
+    }
+    let rows: Vec<(String, String, String, i64)> = query.into_tuple().all(conn).await?;
+    let outline = |(id, record_id, owner, starts)| Outline { id, record_id, owner, starts: moment(starts) };
+    Ok(rows.into_iter().map(outline).collect())
+}
+
 /// The link of an item in a user's mailbox, a tombstone too.
 ///
 /// # Errors

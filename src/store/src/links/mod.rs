@@ -16,8 +16,8 @@ use crate::error::Result;
 use crate::{Store, Transaction};
 
 pub use find::{
-    Count, by_fingerprint_creating, by_ical_uid, by_id, by_item, by_occurrence, by_record, count_of_user, counts,
-    in_mailbox, live_of_user, of_series, of_user_in, starting_between, waiting,
+    Count, Outline, by_fingerprint_creating, by_ical_uid, by_id, by_item, by_occurrence, by_record, by_records,
+    count_of_user, counts, in_mailbox, live_of_user, of_series, of_user_in, outlines, starting_between, waiting,
 };
 
 fn link(row: Model) -> Result<Link> {

@@ -1,12 +1,20 @@
 //! Logs and metrics: the two recorders that a process can have only one of.
 
+use std::collections::VecDeque;
+use std::fmt::{Debug, Write as _};
 use std::io::IsTerminal as _;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
+use serde::Serialize;
+use tokio::sync::broadcast;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer};
 
+use crate::clock::Clock;
 use crate::config::{Log, LogFormat};
 
 /// Sends logs to the standard error output. A second call changes nothing.
@@ -26,7 +34,7 @@ pub fn init(log: &Log) {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(Tail);
     let done = if json {
         registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init()
     } else {
@@ -34,6 +42,84 @@ pub fn init(log: &Log) {
     };
     // In tests another subscriber may be there already: it serves as well.
     drop(done);
+}
+
+/// A line of the log, as the pages show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogLine {
+    /// The time of day, UTC.
+    pub at: String,
+    /// `INFO` and the like.
+    pub level: &'static str,
+    /// Which module.
+    pub target: String,
+    /// What it says, with its fields.
+    pub message: String,
+}
+
+/// So many lines are kept.
+const KEPT: usize = 500;
+
+struct Lines {
+    kept: Mutex<VecDeque<LogLine>>,
+    told: broadcast::Sender<LogLine>,
+}
+
+static LINES: LazyLock<Lines> = LazyLock::new(|| Lines { kept: Mutex::default(), told: broadcast::Sender::new(KEPT) });
+
+/// The last lines of this process's log.
+#[must_use]
+pub fn recent() -> Vec<LogLine> {
+    LINES.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
+
+/// Lines from now on.
+#[must_use]
+pub fn follow() -> broadcast::Receiver<LogLine> {
+    LINES.told.subscribe()
+}
+
+/// Keeps the end of the log in memory.
+struct Tail;
+
+impl<S: Subscriber> Layer<S> for Tail {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        let line = LogLine {
+            at: Clock::System.now().format("%H:%M:%S%.3f").to_string(),
+            level: event.metadata().level().as_str(),
+            target: event.metadata().target().trim_start_matches("espo_outlook::").to_owned(),
+            message: text.message + &text.fields,
+        };
+        let mut kept = LINES.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(line.clone());
+        drop(kept);
+        // Nobody need be listening.
+        drop(LINES.told.send(line));
+    }
+}
+
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Text {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.message.push_str(value),
+            name => drop(write!(self.fields, " {name}={value}")),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
 }
 
 const LAG: &[f64] = &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];

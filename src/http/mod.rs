@@ -3,6 +3,7 @@
 //! Errors of the API are problem details ([`problem::Problem`], RFC 9457). Receivers answer in status codes that the senders
 //! understand; what could succeed later is a 503.
 
+pub mod access;
 pub mod api;
 pub mod audit;
 mod auth;

@@ -17,6 +17,7 @@ use store::sessions::Session;
 use subtle::ConstantTimeEq as _;
 use url::Url;
 
+use super::access::Rights;
 use super::api::users::People;
 use super::problem::Problem;
 use crate::app::App;
@@ -48,6 +49,8 @@ pub struct Caller {
     pub is_admin: bool,
     /// Ids of the user's roles in EspoCRM.
     pub roles: Vec<String>,
+    /// What those say.
+    pub rights: Rights,
     /// The session, when it is one; its id is no secret.
     pub session: Option<String>,
     /// The CSRF token of the session.
@@ -64,18 +67,20 @@ impl Caller {
             name: "Administrator".to_owned(),
             is_admin: true,
             roles: Vec::new(),
+            rights: Rights::default(),
             session: None,
             csrf: None,
         }
     }
 
-    fn of_session(session: Session, cookie: &str) -> Self {
+    fn of_session(session: Session, rights: Rights, cookie: &str) -> Self {
         Self {
             user_id: session.user_id,
             user_name: session.user_name,
             name: session.name,
             is_admin: session.is_admin,
             roles: session.roles,
+            rights,
             session: Some(session.id),
             csrf: Some(csrf(cookie)),
         }
@@ -174,7 +179,8 @@ pub(super) async fn of_request(request: &ServiceRequest) -> Result<Option<Caller
     if now - session.checked > CHECKED && !confirm(&app, &people, &mut session, now).await? {
         return Ok(None);
     }
-    Ok(Some(Caller::of_session(session, cookie.value())))
+    let rights = if session.is_admin { Rights::default() } else { Rights::of(&app, &session.roles).await? };
+    Ok(Some(Caller::of_session(session, rights, cookie.value())))
 }
 
 /// Asks EspoCRM about the session's user; false when the session is over. While EspoCRM cannot be asked the last word holds.

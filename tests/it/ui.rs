@@ -260,3 +260,239 @@ fn markup_in_what_either_system_sends_stays_text() {
     let back = world.site().post("/sign-in", &[("user", MARKUP), ("password", "x")]);
     assert!(!back.text.contains("<script>alert"), "{}", back.text);
 }
+
+/// Every page that an administrator has.
+const ADMIN_PAGES: [&str; 17] = [
+    "/",
+    "/users",
+    "/holds",
+    "/history",
+    "/records",
+    "/sync",
+    "/messages",
+    "/messages?state=dead",
+    "/subscriptions",
+    "/log",
+    "/setup",
+    "/settings",
+    "/rules",
+    "/schedules",
+    "/roles",
+    "/sessions",
+    "/holds?state=all",
+];
+
+/// Every page that a user has.
+const OWN_PAGES: [&str; 4] = ["/me", "/me/rules", "/me/history", "/sessions"];
+
+#[test]
+fn every_page_answers_in_both_languages_and_users_get_their_own_only() {
+    let world = World::start();
+    let (id, _) = world.pair("Shown everywhere", json!({}));
+    let mut site = world.admin_site();
+    let job = site.submit("/sync", &[("dry_run", "on")]).location().to_owned();
+    let message = world.items("/messages?state=done")[0]["id"].as_str().unwrap().to_owned();
+    let entry = world.history(&format!("record_id={id}"))[0]["id"].as_str().unwrap().to_owned();
+    let anna = world.id("anna");
+    let more = [
+        job,
+        format!("/messages/{message}"),
+        format!("/history/{entry}"),
+        format!("/records/meeting/{id}"),
+        format!("/users/{anna}"),
+        format!("/users/{anna}/rules"),
+    ];
+    let mut user = world.user_site("anna");
+    for lang in ["en", "de"] {
+        for browser in [&mut site, &mut user] {
+            browser.headers = vec![("Origin", world.url.clone()), ("Accept-Language", lang.to_owned())];
+        }
+        for path in ADMIN_PAGES.into_iter().chain(more.iter().map(String::as_str)) {
+            let text = site.page(path);
+            assert!(text.contains(&format!("<html lang=\"{lang}\"")), "{path}");
+            assert!(text.contains("<h1>") && !text.contains(">?<"), "{path}: a message is missing: {text}");
+        }
+        for path in OWN_PAGES {
+            let text = user.page(path);
+            assert!(text.contains("<h1>") && !text.contains(">?<"), "{path}: {text}");
+        }
+    }
+    for path in ADMIN_PAGES.into_iter().filter(|path| !["/", "/sessions"].contains(path)) {
+        assert_eq!(user.get(path).status, 403, "{path}");
+    }
+    assert_eq!(user.get("/").location(), "/me");
+    assert_eq!(user.get(&format!("/records/meeting/{id}")).status, 200, "her own record");
+    assert_eq!(world.user_site("boris").get(&format!("/records/meeting/{id}")).status, 404, "not his");
+}
+
+#[test]
+fn settings_are_entered_in_the_pages_and_those_of_the_configuration_are_read_only() {
+    let world = fresh();
+    let mut site = world.admin_site();
+    let text = site.page("/settings");
+    assert!(text.contains("Given by the configuration."), "{text}");
+    assert!(!text.contains(&world.espo.api_key()) && !text.contains(&world.graph.client_secret()), "a secret is shown");
+    site.does("/settings", &[("events_per_iteration", "7")]);
+    let settings = world.get("/settings");
+    assert_eq!((&settings["events_per_iteration"], &settings["enabled"]), (&json!(7), &json!(false)));
+    site.does("/settings", &[("events_per_iteration", "7"), ("enabled", "on")]);
+    assert_eq!(world.get("/settings")["enabled"], true);
+    let refused = site.submit("/settings", &[("espocrm.url", "https://other.example")]);
+    assert_eq!(refused.status, 409, "{}", refused.text);
+    site.does("/schedules", &[("meeting", "0 3 * * *"), ("call", "*/5 * * * *"), ("task", "*/5 * * * *")]);
+    assert_eq!(world.get("/schedules")["meeting"], "0 3 * * *");
+    assert!(site.page("/schedules").contains("03:00"));
+    assert_eq!(site.submit("/schedules", &[("meeting", "whenever")]).status, 400);
+}
+
+#[test]
+fn rules_are_set_for_all_and_for_one_and_inherited_again() {
+    let world = World::start();
+    let mut site = world.admin_site();
+    site.does("/rules", &[("meeting.direction", "espo_to_outlook"), ("own_domains", "a.example, b.example")]);
+    let rules = world.get("/rules");
+    assert_eq!(rules["meeting"]["direction"], "espo_to_outlook");
+    assert_eq!(rules["own_domains"], json!(["a.example", "b.example"]));
+    let own = format!("/users/{}/rules", world.id("anna"));
+    assert!(site.page(&own).contains("Inherited: EspoCRM → Outlook only"));
+    site.does(&own, &[("meeting.direction", "both"), ("call.priority", "espo")]);
+    let rules = world.get(&own);
+    assert_eq!(rules["effective"]["meeting"]["direction"], "both");
+    assert_eq!(rules["sources"]["call.priority"], "user");
+    site.does(&own, &[("meeting.direction", ""), ("call.priority", "espo")]);
+    let rules = world.get(&own);
+    assert_eq!(rules["sources"]["meeting.direction"], "organisation");
+    assert_eq!(rules["sources"]["call.priority"], "user");
+}
+
+#[test]
+fn messages_are_looked_at_again_and_discarded() {
+    let world = World::start();
+    world.pair("Told", json!({}));
+    let mut site = world.admin_site();
+    let id = world.items("/messages?state=done")[0]["id"].as_str().unwrap().to_owned();
+    let text = site.does(&format!("/messages/{id}"), &[("do", "replay")]);
+    assert!(text.contains("class=\"flash ok\""), "{text}");
+    site.does("/messages", &[("id", &id), ("do", "replay")]);
+    assert_eq!(site.submit("/messages", &[("do", "replay")]).status, 400, "none was chosen");
+    world.settle();
+    site.does("/messages", &[("id", &id), ("do", "discard")]);
+    assert_eq!(site.get(&format!("/messages/{id}")).status, 404);
+    site.does("/subscriptions", &[]);
+}
+
+#[test]
+fn a_user_signs_in_with_microsoft_synchronises_and_takes_back_alone() {
+    let world = fresh();
+    let mut site = world.user_site("anna");
+    assert!(site.page("/me").contains("Generate token"));
+    // With a script the browser is led on; without one there is a link.
+    let page = site.submit("/me/token", &[]);
+    let link = page.text.split("href=\"http").nth(1).unwrap().split('"').next().unwrap().replace("&#38;", "&");
+    world.graph.sign_in_as(Some("anna@contoso.example"));
+    assert_eq!(world.browser().open(&format!("http{link}")).status, 200);
+    world.becomes("anna", "active");
+    let (id, _) = world.pair("Mine", json!({}));
+    world.espo_update(&id, json!({ "name": "Mine too" }));
+    world.one_event("anna", "Mine too");
+    world.settle();
+    let list = site.page(&format!("/me/history?record_id={id}&type=update"));
+    let entry = list.split("href=\"/me/history/").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    assert_eq!(world.user_site("boris").get(&format!("/me/history/{entry}")).status, 403, "not his");
+    assert_eq!(world.user_site("boris").submit(&format!("/me/history/{entry}"), &[]).status, 403);
+    site.does(&format!("/me/history/{entry}"), &[]);
+    world.one_event("anna", "Mine");
+    let job = site.submit("/me/sync", &[("dry_run", "on")]).location().to_owned();
+    world.eventually("the preview ends", || site.page(&job).contains("Nothing was changed."));
+    assert_eq!(world.user_site("boris").get(&job).status, 403, "not his");
+    site.does(&format!("/records/meeting/{id}"), &[]);
+    assert_eq!(world.get(&format!("/records/meeting/{id}"))["enabled"], false);
+    site.does("/me", &[("has_enabled", "on")]);
+    assert_eq!(world.user("anna")["state"], "paused");
+}
+
+#[test]
+fn roles_close_preferences_in_the_pages_and_in_the_api_and_say_why() {
+    let world = World::start();
+    let mut admin = world.admin_site();
+    let text = admin.page("/roles");
+    let role = text.split("name=\"role\" value=\"").nth(1).expect("a role").split('"').next().unwrap().to_owned();
+    assert!(text.contains("Sales rep"), "{text}");
+    let field = |name: &str| format!("{role}.{name}");
+    admin.does(
+        "/roles",
+        &[("role", &role), (&field("sync_from"), "read"), (&field("todo_list"), "no"), (&field("direction"), "no")],
+    );
+    let roles = world.items("/roles");
+    assert_eq!(roles[0]["fields"], json!({ "sync_from": "read", "todo_list": "no", "direction": "no" }));
+    let mut site = world.user_site("anna");
+    let text = site.page("/me");
+    assert!(text.contains("Closed by your role") && !text.contains("name=\"todo_list\""), "{text}");
+    assert!(!site.page("/me/rules").contains("name=\"meeting.direction\""));
+    let csrf = site.csrf();
+    let path = format!("/users/{}", world.id("anna"));
+    for (what, body) in
+        [("sync_from", json!({ "sync_from": "2020-01-01" })), ("todo_list", json!({ "todo_list": "Mine" }))]
+    {
+        let answer = site.api("PUT", &format!("{path}/binding"), Some(&csrf), Some(&body));
+        assert_eq!(answer.status, 403, "{}", answer.text);
+        assert!(answer.text.contains(what) && answer.text.contains("roles"), "{}", answer.text);
+    }
+    let form = site.submit("/me", &[("sync_from", "2020-01-01")]);
+    assert_eq!(form.status, 403, "{}", form.text);
+    let rules = json!({ "meeting": { "direction": "disabled" } });
+    assert_eq!(site.api("PUT", &format!("{path}/rules"), Some(&csrf), Some(&rules)).status, 403);
+    assert_eq!(site.submit("/me/rules", &[("meeting.direction", "disabled")]).status, 403);
+    let open = json!({ "meeting": { "priority": "espo" } });
+    assert_eq!(site.api("PUT", &format!("{path}/rules"), Some(&csrf), Some(&open)).status, 200);
+    // Other people's things and the mailbox are never theirs.
+    let boris = world.id("boris");
+    let bind = json!({ "enabled": true });
+    assert_eq!(site.api("PUT", &format!("/users/{boris}/binding"), Some(&csrf), Some(&bind)).status, 403);
+    assert_eq!(site.api("GET", &format!("/users/{boris}"), None, None).status, 403);
+    let mailbox = json!({ "mailbox": "boss@contoso.example" });
+    assert_eq!(site.api("PUT", &format!("{path}/binding"), Some(&csrf), Some(&mailbox)).status, 403);
+    assert_eq!(site.api("POST", "/sync", Some(&csrf), Some(&json!({}))).status, 403);
+    assert_eq!(site.api("GET", "/history", None, None).status, 200);
+    assert_eq!(site.api("GET", &format!("/history?user_id={boris}"), None, None).status, 403);
+    // The whole closed: nothing is open.
+    admin.does("/roles", &[("role", &role), (&field("*"), "no")]);
+    assert_eq!(site.submit("/me/token", &[]).status, 403);
+    assert_eq!(site.get("/me/history").status, 403);
+}
+
+#[test]
+fn a_fresh_service_is_set_up_in_the_browser_without_a_restart() {
+    let blank =
+        ["ESPOCRM__URL", "ESPOCRM__API_KEY", "MICROSOFT__TENANT", "MICROSOFT__CLIENT_ID", "MICROSOFT__CLIENT_SECRET"];
+    let setup = blank.into_iter().fold(Setup::default().bound(&[]), |setup, key| setup.env(key, ""));
+    let world = setup.start_unprepared();
+    let mut site = world.site();
+    assert!(site.get("/").location().starts_with("/sign-in"));
+    assert!(site.page("/sign-in").contains("name=\"token\""), "only the token lets anybody in");
+    let mut site = world.admin_site();
+    assert!(site.page("/").contains("href=\"/setup\""));
+    let (url, key) = (world.espo.url().unwrap(), world.espo.api_key());
+    let wrong = site.submit("/setup/espocrm", &[("espocrm.url", &url), ("espocrm.api_key", "wrong")]);
+    assert_eq!(wrong.status, 200, "{}", wrong.text);
+    assert!(wrong.text.contains("refuses the API key"), "{}", wrong.text);
+    let right = site.submit("/setup/espocrm", &[("espocrm.url", &url), ("espocrm.api_key", &key)]);
+    assert!(right.text.contains("lets connector in"), "{}", right.text);
+    let made = site.submit("/setup/provision", &[]);
+    assert!(made.text.contains("Meeting.create"), "{}", made.text);
+    let (tenant, client) = (world.graph.tenant_id(), world.graph.client_id());
+    let fields = [("microsoft.tenant", tenant.as_str()), ("microsoft.client_id", client.as_str())];
+    let with = |secret: &str, site: &mut crate::support::Site<'_>| {
+        let fields: Vec<(&str, &str)> = fields.iter().copied().chain([("microsoft.client_secret", secret)]).collect();
+        site.submit("/setup/microsoft", &fields).text
+    };
+    let text = with("wrong", &mut site);
+    assert!(text.contains("pill bad"), "{text}");
+    let text = with(&world.graph.client_secret(), &mut site);
+    assert!(text.contains("Microsoft accepts the app registration."), "{text}");
+    site.does("/rules", &[("meeting.direction", "both"), ("to", "/setup")]);
+    world.bind("anna");
+    world.espo_create("anna", "The first", json!({}));
+    world.one_event("anna", "The first");
+    assert!(world.user_site("anna").page("/me").contains("In step"));
+}

@@ -99,6 +99,8 @@ pub struct User {
     pub kind: String,
     /// Ids of the roles that were given directly (not through teams), when they may be read.
     pub roles: Vec<String>,
+    /// Their names by id, as far as they were told.
+    pub role_names: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -113,6 +115,9 @@ struct UserRow {
     kind: Option<String>,
     #[serde(default)]
     roles_ids: Option<Vec<String>>,
+    /// PHP writes an empty map as an empty list.
+    #[serde(default)]
+    roles_names: Value,
 }
 
 impl From<UserRow> for User {
@@ -124,6 +129,7 @@ impl From<UserRow> for User {
             active: row.is_active.unwrap_or(true),
             kind: row.kind.unwrap_or_else(|| "regular".to_owned()),
             roles: row.roles_ids.unwrap_or_default(),
+            role_names: serde_json::from_value(row.roles_names).unwrap_or_default(),
             id: row.id,
             user_name,
         }
@@ -219,7 +225,7 @@ impl Client {
     /// All users who can own records: regular ones and administrators.
     pub async fn users(&self) -> Result<Vec<User>> {
         let wanted = vec!["regular".to_owned(), "admin".to_owned()];
-        let select = ["userName", "name", "emailAddress", "type", "isActive", "rolesIds"];
+        let select = ["userName", "name", "emailAddress", "type", "isActive", "rolesIds", "rolesNames"];
         let mut list = List::new(vec![Where::In("type", wanted)], select);
         list.order = Some("userName");
         let mut users = Vec::new();

@@ -17,6 +17,7 @@ use crate::http::engine::{self, SyncRequest};
 use crate::http::extract::Object;
 use crate::http::problem::{Chain, Problem};
 use crate::http::resource;
+use crate::http::session::Caller;
 use crate::vault::digest;
 
 /// How long a sign-in link is good for.
@@ -54,11 +55,16 @@ pub struct Wanted {
 pub(in crate::http) async fn put(
     app: Data<App>,
     people: Data<People>,
+    caller: Caller,
     id: Path<String>,
     wanted: Json<Object<Wanted>>,
 ) -> Answer<Shown> {
+    caller.must_be(&id)?;
     let before = store::bindings::by_user(app.store().read(), &id).await?;
     let mode = app.connections().settings().microsoft.mode;
+    if !caller.is_admin {
+        must_be_permitted(&caller, &wanted.0, before.as_ref(), mode)?;
+    }
     let mut after = match &before {
         Some(binding) => binding.clone(),
         None => fresh(&app, &people, &id, mode).await?,
@@ -100,6 +106,40 @@ pub(in crate::http) async fn put(
         app.wake_schedule();
     }
     users::one(&app, &people, &id).await.map(Json)
+}
+
+/// What users may change of their own bindings. The mailbox is none of it: it is that of the sign-in, or the administrator's
+/// word, because with the organisation's consent any mailbox could be read.
+fn must_be_permitted(
+    caller: &Caller,
+    wanted: &Object<Wanted>,
+    before: Option<&Binding>,
+    mode: Mode,
+) -> Result<(), Problem> {
+    let Object(wanted) = wanted;
+    if before.is_none() && mode == Mode::Application {
+        let detail = "with the organisation's consent an administrator binds users to mailboxes; ask yours";
+        return Err(Problem::new(actix_web::http::StatusCode::FORBIDDEN, detail));
+    }
+    let differs = |is_given: bool, is_same: bool| is_given && !is_same;
+    let has = |test: &dyn Fn(&Binding) -> bool| before.is_some_and(test);
+    if differs(wanted.mailbox.is_some(), has(&|one| Some(&one.mailbox) == wanted.mailbox.as_ref())) {
+        let detail = "the mailbox is the one that you sign in with; an administrator may set another";
+        return Err(Problem::new(actix_web::http::StatusCode::FORBIDDEN, detail));
+    }
+    if before.is_none() || differs(wanted.enabled.is_some(), has(&|one| Some(one.enabled) == wanted.enabled)) {
+        caller.must_edit("enabled")?;
+    }
+    if differs(wanted.sync_from.is_some(), has(&|one| Some(one.sync_from) == wanted.sync_from)) {
+        caller.must_edit("sync_from")?;
+    }
+    if differs(
+        wanted.todo_list.is_some(),
+        before.and_then(|one| one.todo_list.as_ref()) == wanted.todo_list.as_ref().and_then(Option::as_ref),
+    ) {
+        caller.must_edit("todo_list")?;
+    }
+    Ok(())
 }
 
 async fn fresh(app: &App, people: &People, id: &str, mode: Mode) -> Result<Binding, Problem> {
@@ -209,7 +249,9 @@ async fn probe(app: &App, binding: &mut Binding, microsoft: std::sync::Arc<Micro
 
 /// Unbinds a user: subscriptions, tokens and what waits for a decision go; what was copied stays on both sides.
 #[utoipa::path(delete, path = "/api/v1/users/{id}/binding", tag = "users", params(("id" = String, Path)), responses((status = 204)))]
-pub(in crate::http) async fn delete(app: Data<App>, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn delete(app: Data<App>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
+    caller.must_be(&id)?;
+    caller.must_edit("enabled")?;
     let binding = store::bindings::by_user(app.store().read(), &id).await?;
     let binding = binding.ok_or_else(|| Problem::not_found(format!("the user `{id}` is not bound")))?;
     engine::leave(&app, &binding).await?;
@@ -243,7 +285,9 @@ pub struct SignInLink {
 
 /// Makes a one-time link with which the user signs in with Microsoft.
 #[utoipa::path(post, path = "/api/v1/users/{id}/authorize", tag = "users", params(("id" = String, Path)), responses((status = 200, body = SignInLink)))]
-pub(in crate::http) async fn authorize(app: Data<App>, id: Path<String>) -> Answer<SignInLink> {
+pub(in crate::http) async fn authorize(app: Data<App>, caller: Caller, id: Path<String>) -> Answer<SignInLink> {
+    caller.must_be(&id)?;
+    caller.must_edit("token")?;
     match app.connections().microsoft() {
         None => {
             return Err(Problem::conflict(

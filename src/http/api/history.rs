@@ -14,6 +14,7 @@ use crate::http::engine::{self, Force, RevertRequest, Reverted};
 use crate::http::extract::{Object, or_default};
 use crate::http::problem::Problem;
 use crate::http::resource;
+use crate::http::session::Caller;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
@@ -123,8 +124,14 @@ pub struct Which {
         ("direction" = Option<String>, Query), ("type" = Option<String>, Query), ("since" = Option<String>, Query),
         ("until" = Option<String>, Query), ("cursor" = Option<String>, Query), ("limit" = Option<u64>, Query)),
     responses((status = 200, body = List<ShownEntry>)))]
-pub(in crate::http) async fn list(app: Data<App>, which: Query<Which>) -> Answer<List<ShownEntry>> {
-    let which = which.into_inner();
+pub(in crate::http) async fn list(app: Data<App>, caller: Caller, which: Query<Which>) -> Answer<List<ShownEntry>> {
+    let mut which = which.into_inner();
+    if !caller.is_admin {
+        caller.must_read("history")?;
+        let user = which.user_id.or(caller.user_id.clone()).unwrap_or_default();
+        caller.must_be(&user)?;
+        which.user_id = Some(user);
+    }
     let direction = match which.direction.as_deref() {
         Some("espo_to_outlook") => Some(Direction::ToOutlook),
         Some("outlook_to_espo") => Some(Direction::ToEspo),
@@ -150,16 +157,33 @@ async fn entry(app: &App, id: &str) -> Result<Entry, Problem> {
 
 /// One change.
 #[utoipa::path(get, path = "/api/v1/history/{id}", tag = "history", params(("id" = String, Path)), responses((status = 200, body = ShownEntry)))]
-pub(in crate::http) async fn show(app: Data<App>, id: Path<String>) -> Answer<ShownEntry> {
-    Ok(Json(entry(&app, &id).await?.into()))
+pub(in crate::http) async fn show(app: Data<App>, caller: Caller, id: Path<String>) -> Answer<ShownEntry> {
+    caller.must_read("history")?;
+    let entry = entry(&app, &id).await?;
+    caller.must_be(entry.user_id.as_deref().unwrap_or_default())?;
+    Ok(Json(entry.into()))
 }
 
 /// Takes one change back. What was changed since is refused, unless forced.
 #[utoipa::path(post, path = "/api/v1/history/{id}/revert", tag = "history", params(("id" = String, Path)), request_body = Force,
     responses((status = 200, body = Reverted), (status = 404), (status = 409)))]
-pub(in crate::http) async fn revert(app: Data<App>, id: Path<String>, body: Bytes) -> Answer<Reverted> {
+pub(in crate::http) async fn revert(app: Data<App>, caller: Caller, id: Path<String>, body: Bytes) -> Answer<Reverted> {
     let Force { force } = or_default(&body)?;
-    engine::revert(&app, id.into_inner(), force).await.map(Json)
+    take_back(&app, &caller, id.into_inner(), force).await.map(Json)
+}
+
+/// Takes one change back, if it is the caller's business.
+pub(in crate::http) async fn take_back(
+    app: &App,
+    caller: &Caller,
+    id: String,
+    force: bool,
+) -> Result<Reverted, Problem> {
+    if !caller.is_admin {
+        caller.must_edit("history")?;
+        caller.must_be(entry(app, &id).await?.user_id.as_deref().unwrap_or_default())?;
+    }
+    engine::revert(app, id, force).await
 }
 
 /// Takes changes back: all of a record, or those of a span of time.

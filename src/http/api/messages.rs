@@ -128,7 +128,7 @@ pub struct ReplayRequest {
     ids: Option<Vec<String>>,
 }
 
-async fn again(app: &App, filter: &Filter) -> Result<u64, Problem> {
+pub(in crate::http) async fn again(app: &App, filter: &Filter) -> Result<u64, Problem> {
     let transaction = app.store().begin().await?;
     let ids = app.ids();
     let replayed = store::messages::replay(&transaction, filter, app.clock().now(), || ids.next()).await?;

@@ -11,6 +11,7 @@ use crate::http::engine;
 use crate::http::extract::Object;
 use crate::http::problem::Problem;
 use crate::http::resource;
+use crate::http::session::Caller;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
@@ -21,16 +22,35 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
 
 /// The link, its base, both ends, the copies, and the decision step by step.
 #[utoipa::path(get, path = "/api/v1/records/{kind}/{id}", tag = "records", params(("kind" = String, Path), ("id" = String, Path)), responses((status = 200, body = Object)))]
-pub(in crate::http) async fn show(app: Data<App>, path: Path<(Kind, String)>) -> Answer<serde_json::Value> {
+pub(in crate::http) async fn show(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<(Kind, String)>,
+) -> Answer<serde_json::Value> {
     let (kind, id) = path.into_inner();
+    if !caller.is_admin {
+        caller.must_read("records")?;
+        must_be_own(&app, &caller, kind, &id).await?;
+    }
     engine::explain(&app, kind, id).await.map(Json)
+}
+
+/// Users see what is synchronised for themselves.
+async fn must_be_own(app: &App, caller: &Caller, kind: Kind, id: &str) -> Result<(), Problem> {
+    let link = store::links::by_record(app.store().read(), kind, id).await?;
+    let own = caller.user_id.as_deref().unwrap_or_default();
+    let is_own = link.is_some_and(|link| link.owner == own || link.replicas.iter().any(|replica| replica.user == own));
+    if is_own {
+        return Ok(());
+    }
+    Err(Problem::not_found(format!("no {kind} `{id}` is synchronised for you")))
 }
 
 /// Where an item is.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InList {
-    list: Option<String>,
+    pub(in crate::http) list: Option<String>,
 }
 
 /// The same for an event or To Do task in a bound user's mailbox; a task is looked for in the binding's list unless another is
@@ -60,10 +80,15 @@ pub struct Switch {
 #[utoipa::path(put, path = "/api/v1/records/{kind}/{id}/sync", tag = "records", params(("kind" = String, Path), ("id" = String, Path)), request_body = Switch, responses((status = 200, body = Switch)))]
 pub(in crate::http) async fn switch(
     app: Data<App>,
+    caller: Caller,
     path: Path<(Kind, String)>,
     wanted: Json<Object<Switch>>,
 ) -> Answer<Switch> {
     let (kind, id) = path.into_inner();
+    if !caller.is_admin {
+        caller.must_edit("records")?;
+        must_be_own(&app, &caller, kind, &id).await?;
+    }
     if id.is_empty() || id.len() > 36 {
         return Err(Problem::bad_request("the id is not one of EspoCRM's"));
     }

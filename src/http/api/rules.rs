@@ -15,6 +15,7 @@ use crate::http::engine::{self, SyncRequest};
 use crate::http::extract::Object;
 use crate::http::problem::Problem;
 use crate::http::resource;
+use crate::http::session::Caller;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes.service(resource("/rules", "GET, PUT").route(web::get().to(show)).route(web::put().to(put))).service(
@@ -38,7 +39,7 @@ pub struct UserRules {
     pub sources: BTreeMap<String, &'static str>,
 }
 
-async fn organisation(app: &App) -> Result<RulesPatch, Problem> {
+pub(in crate::http) async fn organisation(app: &App) -> Result<RulesPatch, Problem> {
     Ok(store::rules::get(app.store().read(), None).await?.unwrap_or_default())
 }
 
@@ -121,13 +122,15 @@ async fn must_be_known(app: &App, people: &People, user: &str) -> Result<(), Pro
 pub(in crate::http) async fn show_of_user(
     app: Data<App>,
     people: Data<People>,
+    caller: Caller,
     user: Path<String>,
 ) -> Answer<UserRules> {
+    caller.must_be(&user)?;
     must_be_known(&app, &people, &user).await?;
     of_user(&app, &user).await
 }
 
-async fn of_user(app: &App, user: &str) -> Answer<UserRules> {
+pub(in crate::http) async fn of_user(app: &App, user: &str) -> Answer<UserRules> {
     let organisation = organisation(app).await?;
     let overrides = store::rules::get(app.store().read(), Some(user)).await?.unwrap_or_default();
     let effective = overrides.over(&organisation.over(&Rules::default()));
@@ -140,11 +143,15 @@ async fn of_user(app: &App, user: &str) -> Answer<UserRules> {
 pub(in crate::http) async fn put_of_user(
     app: Data<App>,
     people: Data<People>,
+    caller: Caller,
     user: Path<String>,
     patch: Json<Object<Map<String, Value>>>,
 ) -> Answer<UserRules> {
+    caller.must_be(&user)?;
     must_be_known(&app, &people, &user).await?;
-    merge(&app, Some(&user), &read(patch.into_inner().0)?).await?;
+    let patch = read(patch.into_inner().0)?;
+    keys(&patch).iter().try_for_each(|rule| caller.must_edit(rule))?;
+    merge(&app, Some(&user), &patch).await?;
     of_user(&app, &user).await
 }
 
@@ -153,13 +160,24 @@ pub(in crate::http) async fn put_of_user(
 pub(in crate::http) async fn delete_of_user(
     app: Data<App>,
     people: Data<People>,
+    caller: Caller,
     user: Path<String>,
 ) -> Answer<UserRules> {
+    caller.must_be(&user)?;
     must_be_known(&app, &people, &user).await?;
+    let set = store::rules::get(app.store().read(), Some(&user)).await?.unwrap_or_default();
+    keys(&set).iter().try_for_each(|rule| caller.must_edit(rule))?;
     let before = effective(&app, Some(&user)).await?;
     store::rules::delete(app.store().write(), Some(&user)).await?;
     changed(&app, Some(&user), &before).await?;
     of_user(&app, &user).await
+}
+
+/// Sets a user's rules in whole. Whether that is allowed is the caller's business.
+pub(in crate::http) async fn replace(app: &App, user: &str, patch: &RulesPatch) -> Result<(), Problem> {
+    let before = effective(app, Some(user)).await?;
+    store::rules::put(app.store().write(), Some(user), patch, app.clock().now()).await?;
+    changed(app, Some(user), &before).await
 }
 
 fn sources(effective: &Rules, organisation: &RulesPatch, user: &RulesPatch) -> BTreeMap<String, &'static str> {

@@ -37,8 +37,12 @@ pub struct Started {
 
 /// Begins a full sweep of what is named; with `dry_run` it only tells what would be done.
 #[utoipa::path(post, path = "/api/v1/sync", tag = "sync", request_body = SyncRequest, responses((status = 202, body = Started)))]
-pub(in crate::http) async fn start(app: Data<App>, body: Bytes) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn start(app: Data<App>, caller: Caller, body: Bytes) -> Result<HttpResponse, Problem> {
     let request: SyncRequest = or_default(&body)?;
+    if !caller.is_admin {
+        caller.must_edit("sync")?;
+        caller.must_be(request.user_id.as_deref().unwrap_or_default())?;
+    }
     if let Some(user) = &request.user_id
         && store::bindings::by_user(app.store().read(), user).await?.is_none()
     {
@@ -152,9 +156,16 @@ pub(in crate::http) async fn jobs(app: Data<App>, few: Query<Few>) -> Answer<Lis
 
 /// How far a job is.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "sync", params(("id" = String, Path)), responses((status = 200, body = ShownJob)))]
-pub(in crate::http) async fn job(app: Data<App>, id: Path<String>) -> Answer<ShownJob> {
-    let job = store::jobs::get(app.store().read(), &id).await?;
-    job.map(|job| Json(job.into())).ok_or_else(|| Problem::not_found(format!("there is no job `{id}`")))
+pub(in crate::http) async fn job(app: Data<App>, caller: Caller, id: Path<String>) -> Answer<ShownJob> {
+    Ok(Json(of_job(&app, &caller, &id).await?.into()))
+}
+
+/// A job, if it is the caller's business.
+pub(in crate::http) async fn of_job(app: &App, caller: &Caller, id: &str) -> Result<Job, Problem> {
+    let job = store::jobs::get(app.store().read(), id).await?;
+    let job = job.ok_or_else(|| Problem::not_found(format!("there is no job `{id}`")))?;
+    caller.must_be(job.request.get("user_id").and_then(Value::as_str).unwrap_or_default())?;
+    Ok(job)
 }
 
 /// A plan that waits for a word.

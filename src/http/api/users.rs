@@ -14,6 +14,7 @@ use super::Answer;
 use crate::app::App;
 use crate::http::problem::{Chain, Problem};
 use crate::http::resource;
+use crate::http::session::Caller;
 
 /// How long EspoCRM's list of users is believed. A user who is not in it is asked for anew.
 const LIVES: TimeDelta = TimeDelta::seconds(15);
@@ -177,7 +178,13 @@ pub(in crate::http) async fn list(app: Data<App>, people: Data<People>) -> Answe
 
 /// One user.
 #[utoipa::path(get, path = "/api/v1/users/{id}", tag = "users", params(("id" = String, Path)), responses((status = 200, body = Shown)))]
-pub(in crate::http) async fn show(app: Data<App>, people: Data<People>, id: Path<String>) -> Answer<Shown> {
+pub(in crate::http) async fn show(
+    app: Data<App>,
+    people: Data<People>,
+    caller: Caller,
+    id: Path<String>,
+) -> Answer<Shown> {
+    caller.must_be(&id)?;
     one(&app, &people, &id).await.map(Json)
 }
 

@@ -39,6 +39,11 @@ impl Form {
     pub fn is_on(&self, name: &str) -> bool {
         self.raw(name).is_some_and(|value| !["", "off", "false"].contains(&value))
     }
+
+    /// All values of a field.
+    pub fn all(&self, name: &str) -> Vec<String> {
+        self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect()
+    }
 }
 
 impl FromRequest for Form {

@@ -109,7 +109,10 @@ impl Which {
             ("since", &self.since),
             ("until", &self.until),
         ];
-        for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
+        let is_own = base != "/history";
+        for (name, value) in
+            fields.into_iter().filter(|(name, value)| !value.is_empty() && !(is_own && *name == "user_id"))
+        {
             query.append_pair(name, value);
         }
         format!("{base}?{}", query.append_pair("cursor", cursor).finish())
@@ -125,23 +128,35 @@ struct HistoryPage<'a> {
     people: Vec<(String, String)>,
     next: Option<String>,
     is_filtered: bool,
+    base: &'static str,
 }
 
 async fn list(app: Data<App>, view: View, which: Query<Which>) -> Page {
+    list_of(&app, &view, &which, "/history").await
+}
+
+/// A list; `base` is where it is. On one's own list there are no other people to choose from.
+pub(super) async fn list_of(app: &App, view: &View, which: &Which, base: &'static str) -> Page {
     let filter = which.filter()?;
     let cursor = Some(which.cursor.as_str()).filter(|cursor| !cursor.is_empty());
     let page = store::history::page(app.store().read(), &filter, cursor, PAGE).await?;
-    let mut people: Vec<(String, String)> = names(&app).await?.into_iter().collect();
-    people.sort_by(|a, b| a.1.cmp(&b.1));
+    let is_own = base != "/history";
+    let mut people: Vec<(String, String)> = Vec::new();
+    if !is_own {
+        people.extend(names(app).await?);
+        people.sort_by(|a, b| a.1.cmp(&b.1));
+    }
+    let whole = Filter { user_id: filter.user_id.clone().filter(|_| is_own), ..Filter::default() };
     let page = HistoryPage {
-        v: &view,
-        rows: rows(&app, page.items).await?,
-        next: page.next.map(|cursor| which.next("/history", &cursor)),
-        is_filtered: filter != Filter::default(),
+        v: view,
+        rows: rows(app, page.items).await?,
+        next: page.next.map(|cursor| which.next(base, &cursor)),
+        is_filtered: filter != whole,
         people,
-        which: &which,
+        which,
+        base,
     };
-    html(&view, &page)
+    html(view, &page)
 }
 
 #[derive(Template)]

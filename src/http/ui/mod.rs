@@ -7,14 +7,26 @@
 
 mod assets;
 mod charts;
+mod cron_german;
 mod form;
 mod guard;
 mod history;
 mod holds;
 mod lang;
+mod log;
+mod me;
+mod messages;
 mod overview;
 mod prefs;
+mod records;
+mod roles;
+mod rules;
+mod schedules;
+mod settings;
+mod setup;
 mod sign_in;
+mod subscriptions;
+mod sync;
 mod users;
 mod view;
 
@@ -56,6 +68,17 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
     users::configure(routes);
     holds::configure(routes);
     history::configure(routes);
+    records::configure(routes);
+    sync::configure(routes);
+    messages::configure(routes);
+    subscriptions::configure(routes);
+    log::configure(routes);
+    setup::configure(routes);
+    settings::configure(routes);
+    rules::configure(routes);
+    schedules::configure(routes);
+    roles::configure(routes);
+    me::configure(routes);
 }
 
 /// A page.

@@ -16,6 +16,7 @@ use crate::http::engine::{self, SyncRequest};
 use crate::http::extract::Object;
 use crate::http::problem::Problem;
 use crate::http::resource;
+use crate::http::session::Caller;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     admin!(routes, "/users", GET list);
@@ -85,7 +86,7 @@ pub(super) fn body<T: serde::de::DeserializeOwned>(value: Value) -> Result<Json<
     read.map(|value| Json(Object(value))).map_err(|error| Problem::bad_request(error.to_string()))
 }
 
-async fn save(app: Data<App>, people: Data<People>, view: View, id: Path<String>, form: Form) -> Page {
+async fn save(app: Data<App>, people: Data<People>, view: View, caller: Caller, id: Path<String>, form: Form) -> Page {
     let to = format!("/users/{id}");
     let wanted = json!({
         "enabled": form.is_on("enabled"),
@@ -93,12 +94,12 @@ async fn save(app: Data<App>, people: Data<People>, view: View, id: Path<String>
         "sync_from": form.text("sync_from"),
         "todo_list": form.text("todo_list"),
     });
-    bindings::put(app, people, id, body(wanted)?).await?;
+    bindings::put(app, people, caller, id, body(wanted)?).await?;
     Ok(done(&to, view.t("user.saved")))
 }
 
-async fn link(app: Data<App>, people: Data<People>, view: View, id: Path<String>) -> Page {
-    let link = bindings::authorize(app.clone(), Path::from(id.clone())).await?.into_inner();
+async fn link(app: Data<App>, people: Data<People>, view: View, caller: Caller, id: Path<String>) -> Page {
+    let link = bindings::authorize(app.clone(), caller, Path::from(id.clone())).await?.into_inner();
     page(&app, &people, &view, &id, Some(link)).await
 }
 
@@ -109,7 +110,7 @@ async fn sync(app: Data<App>, id: Path<String>, form: Form) -> Page {
     Ok(super::redirect(&format!("/jobs/{job}")))
 }
 
-async fn unbind(app: Data<App>, view: View, id: Path<String>) -> Page {
-    bindings::delete(app, id).await?;
+async fn unbind(app: Data<App>, view: View, caller: Caller, id: Path<String>) -> Page {
+    bindings::delete(app, caller, id).await?;
     Ok(done("/users", view.t("user.unbound")))
 }

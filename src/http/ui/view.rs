@@ -20,6 +20,7 @@ use super::assets;
 use super::guard;
 use super::lang::Lang;
 use crate::app::App;
+use crate::app::provision::Done;
 use crate::http::page::escape;
 use crate::http::problem::Problem;
 use crate::http::session::Caller;
@@ -115,11 +116,41 @@ pub struct Group {
 type Links = &'static [(&'static str, &'static str)];
 
 /// Groups of links, and whether they are for administrators.
-const MENU: &[(&str, bool, Links)] = &[(
-    "nav.oversee",
-    true,
-    &[("/", "nav.overview"), ("/users", "nav.users"), ("/holds", "nav.holds"), ("/history", "nav.history")],
-)];
+const MENU: &[(&str, bool, Links)] = &[
+    (
+        "nav.oversee",
+        true,
+        &[
+            ("/", "nav.overview"),
+            ("/users", "nav.users"),
+            ("/holds", "nav.holds"),
+            ("/history", "nav.history"),
+            ("/records", "nav.records"),
+        ],
+    ),
+    (
+        "nav.operate",
+        true,
+        &[
+            ("/sync", "nav.sync"),
+            ("/messages", "nav.messages"),
+            ("/subscriptions", "nav.subscriptions"),
+            ("/log", "nav.log"),
+        ],
+    ),
+    (
+        "nav.configure",
+        true,
+        &[
+            ("/setup", "setup.title"),
+            ("/settings", "nav.settings"),
+            ("/rules", "nav.rules"),
+            ("/schedules", "nav.schedules"),
+            ("/roles", "nav.roles"),
+        ],
+    ),
+    ("nav.own", false, &[("/me", "me.preferences"), ("/me/rules", "me.rules"), ("/me/history", "nav.history")]),
+];
 
 /// Sentences that the service writes down, and their messages.
 const REASONS: &[(&str, &str)] = &[
@@ -174,6 +205,11 @@ impl View {
         self.caller.as_ref().is_some_and(|caller| caller.is_admin)
     }
 
+    /// Whether the caller is somebody in EspoCRM.
+    pub fn is_user(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.user_id.is_some())
+    }
+
     pub fn csrf(&self) -> &str {
         self.caller.as_ref().and_then(|caller| caller.csrf.as_deref()).unwrap_or_default()
     }
@@ -193,13 +229,16 @@ impl View {
     /// The menu: what the caller may open.
     pub fn menu(&self) -> Vec<Group> {
         MENU.iter()
-            .filter(|(_, for_admins, _)| self.is_admin() || !for_admins)
+            .filter(|(_, for_admins, _)| if *for_admins { self.is_admin() } else { self.is_user() })
             .map(|(key, _, items)| self.group(key, items))
             .collect()
     }
 
     fn group(&self, key: &'static str, items: &[(&'static str, &'static str)]) -> Group {
-        let is_here = |href: &str| self.path == href || (href != "/" && self.path.starts_with(&format!("{href}/")));
+        // "/me" is the beginning of all of one's own pages.
+        let is_here = |href: &str| {
+            self.path == href || (!["/", "/me"].contains(&href) && self.path.starts_with(&format!("{href}/")))
+        };
         let count = |href: &str| match href {
             "/holds" => self.waiting.holds,
             "/messages" => self.waiting.dead,
@@ -268,6 +307,12 @@ impl View {
         Safe(format!("<span class=\"pill {tone}\">{}</span>", escape(&self.word(family, word))))
     }
 
+    /// What was done about something that EspoCRM needs.
+    pub fn step(&self, done: &Done) -> Safe<String> {
+        let word = serde_json::to_value(done).unwrap_or_default();
+        self.pill("step", word.as_str().unwrap_or_default())
+    }
+
     /// A value of a field, in words.
     pub fn value(&self, value: &Value) -> String {
         match value {
@@ -295,8 +340,16 @@ impl View {
 
 fn tone(word: &str) -> &'static str {
     match word {
-        "active" | "done" | "ok" | "confirmed" | "configured" | "create" => "ok",
-        "needs_authorization" | "queued" | "parked" | "leased" | "open" | "lapsed" | "warning" | "running" => "warn",
+        "active" | "done" | "ok" | "confirmed" | "configured" | "create" | "present" | "created" => "ok",
+        "needs_authorization"
+        | "queued"
+        | "parked"
+        | "leased"
+        | "open"
+        | "lapsed"
+        | "warning"
+        | "running"
+        | "missing" => "warn",
         "error" | "dead" | "failed" | "alarm" | "delete" | "not_configured" => "bad",
         "update" => "info",
         _ => "idle",

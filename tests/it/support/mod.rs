@@ -9,7 +9,7 @@ mod world;
 pub use browser::{Browser, Page};
 pub use product::command;
 pub use sides::{at, day, espo, espo_day, graph_day, graph_time, title, writes};
-pub use site::Answer;
+pub use site::{Answer, Site};
 pub use world::{Setup, World};
 
 /// Addresses of the seeded users.

@@ -125,6 +125,13 @@ impl Setup {
         self
     }
 
+    /// Starts everything, and sets up nothing.
+    pub fn start_unprepared(self) -> World {
+        let mut world = World::prepare(self);
+        world.serve();
+        world
+    }
+
     /// Starts everything, binds, and waits until nothing moves any more.
     pub fn start(self) -> World {
         let bound = self.bound.clone();

@@ -1,0 +1,193 @@
+//! One's own synchronisation: mailbox, start date, list, rules, history, and running it now. What a role closes is said.
+
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, Data, Path, Query, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use askama::Template;
+use serde_json::{Map, Value, json};
+
+use super::form::Form;
+use super::history::{Which, entry, find, list_of};
+use super::rules::{Section, of_user, own_sections, replace};
+use super::users::body;
+use super::view::View;
+use super::{Page, done, guard, html, redirect};
+use crate::app::App;
+use crate::config::Mode;
+use crate::http::api::bindings;
+use crate::http::api::settings::Access;
+use crate::http::api::users::{self, People, Shown};
+use crate::http::engine::{self, SyncRequest};
+use crate::http::problem::Problem;
+use crate::http::resource;
+use crate::http::session::Caller;
+
+macro_rules! own {
+    ($routes:expr, $path:expr, GET $get:path) => {
+        $routes.service(resource($path, "GET").route(web::get().to($get)).wrap(from_fn(guard::anyone)))
+    };
+    ($routes:expr, $path:expr, POST $post:path) => {
+        $routes.service(resource($path, "POST").route(web::post().to($post)).wrap(from_fn(guard::anyone)))
+    };
+    ($routes:expr, $path:expr, GET $get:path, POST $post:path) => {
+        $routes.service(
+            resource($path, "GET, POST")
+                .route(web::get().to($get))
+                .route(web::post().to($post))
+                .wrap(from_fn(guard::anyone)),
+        )
+    };
+}
+
+pub(super) fn configure(routes: &mut ServiceConfig) {
+    own!(routes, "/me", GET show, POST save);
+    own!(routes, "/me/token", POST token);
+    own!(routes, "/me/sync", POST sync);
+    own!(routes, "/me/rules", GET rules, POST save_rules);
+    own!(routes, "/me/history", GET history);
+    own!(routes, "/me/history/{id}", GET change, POST revert);
+}
+
+/// One's id in EspoCRM; the holder of the admin token has none.
+fn own(caller: &Caller) -> Result<String, Problem> {
+    let none =
+        "You are signed in with the admin token: sign in with your EspoCRM user name to see your own synchronisation.";
+    caller.user_id.clone().ok_or_else(|| Problem::conflict(none))
+}
+
+/// A preference: what may be done with it.
+struct May {
+    enabled: Access,
+    token: Access,
+    sync_from: Access,
+    todo_list: Access,
+    sync: Access,
+}
+
+#[derive(Template)]
+#[template(path = "me.html")]
+struct MePage<'a> {
+    v: &'a View,
+    u: Shown,
+    may: May,
+    is_delegated: bool,
+    is_ready: bool,
+    link: Option<String>,
+    today: String,
+    closed: bool,
+}
+
+impl May {
+    fn any_edit(&self) -> bool {
+        [self.enabled, self.sync_from, self.todo_list].contains(&Access::Edit)
+    }
+
+    fn any_closed(&self) -> bool {
+        [self.enabled, self.token, self.sync_from, self.todo_list, self.sync].iter().any(|one| *one != Access::Edit)
+    }
+}
+
+async fn show(app: Data<App>, people: Data<People>, view: View, caller: Caller) -> Page {
+    page(&app, &people, &view, &caller, None).await
+}
+
+async fn page(app: &App, people: &People, view: &View, caller: &Caller, link: Option<String>) -> Page {
+    let u = users::one(app, people, &own(caller)?).await?;
+    let access = |field| caller.access(field);
+    let may = May {
+        enabled: access("enabled"),
+        token: access("token"),
+        sync_from: access("sync_from"),
+        todo_list: access("todo_list"),
+        sync: access("sync"),
+    };
+    let page = MePage {
+        v: view,
+        closed: may.any_closed(),
+        may,
+        u,
+        is_delegated: app.connections().settings().microsoft.mode == Mode::Delegated,
+        is_ready: app.connections().microsoft().is_some(),
+        link,
+        today: view.now.date_naive().to_string(),
+    };
+    html(view, &page)
+}
+
+async fn save(app: Data<App>, people: Data<People>, view: View, caller: Caller, form: Form) -> Page {
+    let id = own(&caller)?;
+    let mut wanted = Map::new();
+    // Closed fields are not in the form; a box that is not ticked is not sent, so the form says that it had one.
+    if form.is_on("has_enabled") {
+        wanted.insert("enabled".to_owned(), json!(form.is_on("enabled")));
+    }
+    if let Some(day) = form.text("sync_from") {
+        wanted.insert("sync_from".to_owned(), json!(day));
+    }
+    if form.raw("todo_list").is_some() {
+        wanted.insert("todo_list".to_owned(), json!(form.text("todo_list")));
+    }
+    bindings::put(app, people, caller, Path::from(id), body(Value::Object(wanted))?).await?;
+    Ok(done("/me", view.t("user.saved")))
+}
+
+/// A form must not lead to another site (Content Security Policy, `form-action`): a script goes there by itself, and without
+/// one there is a link to follow.
+async fn token(app: Data<App>, people: Data<People>, request: HttpRequest, view: View, caller: Caller) -> Page {
+    let id = own(&caller)?;
+    caller.must_edit("token")?;
+    if store::bindings::by_user(app.store().read(), &id).await?.is_none() {
+        let enable = body(json!({ "enabled": true }))?;
+        bindings::put(app.clone(), people.clone(), caller.clone(), Path::from(id.clone()), enable).await?;
+    }
+    let link = bindings::authorize(app.clone(), caller.clone(), Path::from(id)).await?.into_inner().url;
+    if request.headers().contains_key("HX-Request") {
+        return Ok(HttpResponse::Ok().insert_header(("HX-Redirect", link)).finish());
+    }
+    page(&app, &people, &view, &caller, Some(link)).await
+}
+
+async fn sync(app: Data<App>, caller: Caller, form: Form) -> Page {
+    let user_id = Some(own(&caller)?);
+    caller.must_edit("sync")?;
+    let request = SyncRequest { user_id, dry_run: form.is_on("dry_run"), ..SyncRequest::default() };
+    let job = engine::sync(&app, &request).await?;
+    Ok(redirect(&format!("/jobs/{job}")))
+}
+
+#[derive(Template)]
+#[template(path = "my_rules.html")]
+struct RulesPage<'a> {
+    v: &'a View,
+    sections: Vec<Section>,
+}
+
+async fn rules(app: Data<App>, view: View, caller: Caller) -> Page {
+    let (own, below) = of_user(&app, &own(&caller)?).await?;
+    html(&view, &RulesPage { v: &view, sections: own_sections(&view, &own, &below, &caller) })
+}
+
+async fn save_rules(app: Data<App>, view: View, caller: Caller, form: Form) -> Page {
+    replace(&app, &caller, &own(&caller)?, &form).await?;
+    Ok(done("/me/rules", view.t("user.saved")))
+}
+
+async fn history(app: Data<App>, view: View, caller: Caller, which: Query<Which>) -> Page {
+    caller.must_read("history")?;
+    let which = Which { user_id: own(&caller)?, ..which.into_inner() };
+    list_of(&app, &view, &which, "/me/history").await
+}
+
+async fn change(app: Data<App>, view: View, caller: Caller, id: Path<String>) -> Page {
+    caller.must_read("history")?;
+    let found = find(&app, &id).await?;
+    caller.must_be(found.user_id.as_deref().unwrap_or_default())?;
+    entry(&app, &view, found, "/me/history").await
+}
+
+async fn revert(app: Data<App>, view: View, caller: Caller, id: Path<String>, form: Form) -> Page {
+    let done_by =
+        crate::http::api::history::take_back(&app, &caller, id.into_inner(), form.is_on("force")).await?.reverted;
+    let to = done_by.first().map_or_else(|| "/me/history".to_owned(), |id| format!("/me/history/{id}"));
+    Ok(done(&to, view.t("history.reverted")))
+}

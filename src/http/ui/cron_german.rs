@@ -34,7 +34,8 @@ impl Language for German {
         format!("um {time}, in Sekunde {second}")
     }
     fn at_phrase(&self, phrase: &str) -> String {
-        format!("in {phrase}")
+        let repeats = phrase.starts_with("alle ") || phrase.starts_with("jede ");
+        if repeats { phrase.to_owned() } else { format!("in {phrase}") }
     }
     fn on_phrase(&self, phrase: &str) -> String {
         format!("am {phrase}")

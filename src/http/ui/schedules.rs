@@ -54,7 +54,7 @@ async fn show(app: Data<App>, view: View) -> Page {
 
 fn words(lang: Lang, cron: &Cron) -> String {
     match lang {
-        Lang::En => cron.describe(),
+        Lang::En => cron.describe().replacen("At every", "Every", 1),
         Lang::De => cron.describe_lang(German),
     }
 }

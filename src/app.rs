@@ -128,6 +128,7 @@ impl App {
         }
         let vault = Vault::open(&config)?;
         let ids = options.ids.unwrap_or_else(|| Ids::system(clock.clone()));
+        check_key(&store, &vault, &clock).await?;
         let admin_token = admin_token(&config, &store, &vault, &ids, &clock).await?;
         // The task ends when the last clone of the writer is dropped.
         let (writer, _) = store::writer::Writer::spawn(store.clone(), LINE);
@@ -277,6 +278,23 @@ async fn admin_token(
         return Ok(AdminToken { token: vault.open_secret(name, &sealed)?, is_new: false });
     }
     let token = ids.secret();
-    settings::put_secret(store.write(), vault, name, &token, clock.now()).await?;
-    Ok(AdminToken { token: SecretString::from(token), is_new: true })
+    let sealed = vault.seal(name, &token)?;
+    let put = store::settings::put_sealed_once(store.write(), name, &sealed, clock.now()).await;
+    let kept = put.map_err(StartError::Database)?;
+    // Of several processes that start at once one makes the token.
+    Ok(AdminToken { token: vault.open_secret(name, &kept)?, is_new: kept == sealed })
+}
+
+/// Whether this process has the key with which the others seal. The first one leaves a word for them to open.
+async fn check_key(store: &Store, vault: &Vault, clock: &Clock) -> Result<(), StartError> {
+    let name = settings::KEY_CHECK;
+    let kept = match store::settings::get_sealed(store.read(), name).await.map_err(StartError::Database)? {
+        Some(kept) => kept,
+        None => {
+            let sealed = vault.seal(name, name)?;
+            let put = store::settings::put_sealed_once(store.write(), name, &sealed, clock.now()).await;
+            put.map_err(StartError::Database)?
+        }
+    };
+    vault.open_secret(name, &kept).map(drop).map_err(|_| VaultError::Other.into())
 }

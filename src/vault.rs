@@ -18,6 +18,8 @@ use sha2::{Digest as _, Sha256};
 use crate::config::Config;
 
 const NONCE: usize = 24;
+/// Name of the key's file in the working folder, where the database is on a server.
+const NAME: &str = "espo-outlook";
 
 /// Seals and opens secrets.
 #[derive(Clone)]
@@ -50,16 +52,16 @@ pub enum VaultError {
     /// The file that was named is not there.
     #[error("the encryption key file {} does not exist; correct security.encryption_key_file, or make the file with `openssl rand -base64 32`", .0.display())]
     Missing(PathBuf),
-    /// A server database has no folder beside which a key could be generated.
-    #[error(
-        "give security.encryption_key or security.encryption_key_file: a key is generated only beside an SQLite file"
-    )]
-    NoPlace,
     /// Sealed with another key, for another purpose, or tampered with.
     #[error(
         "a stored secret cannot be opened: it was sealed with another encryption key (security.encryption_key, security.encryption_key_file), or changed"
     )]
     Sealed,
+    /// This process has another key than the one that the database was set up with.
+    #[error(
+        "the secrets in the database were sealed with another encryption key: give this process the same one (copy the key file, or set security.encryption_key or security.encryption_key_file)"
+    )]
+    Other,
     /// The cipher refused.
     #[error("a secret cannot be sealed")]
     Seal,
@@ -67,7 +69,8 @@ pub enum VaultError {
 
 impl Vault {
     /// A vault with the key of the configuration: given, from the file that is named, or from a file beside the database,
-    /// which is generated (readable by its owner only) when it is not there.
+    /// which is generated (readable by its owner only) when it is not there. For a database server that is a file in the
+    /// working folder: processes elsewhere need a copy of it.
     ///
     /// # Errors
     ///
@@ -82,7 +85,7 @@ impl Vault {
             }
             return Self::from_file(path);
         }
-        let database = sqlite_file(config.database.url.expose_secret()).ok_or(VaultError::NoPlace)?;
+        let database = sqlite_file(config.database.url.expose_secret()).unwrap_or_else(|| PathBuf::from(NAME));
         Self::from_file(&database.with_extension("key"))
     }
 

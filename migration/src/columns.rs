@@ -2,7 +2,8 @@
 //!
 //! Two things differ and are settled here. MySQL's `TEXT` ends at 64 KiB, so long texts are `LONGTEXT` there. And MySQL
 //! compares text without regard to case unless told otherwise, while Graph's ids differ in case alone (Microsoft Graph,
-//! "Immutable identifiers": ids are case-sensitive), so tables are collated by bytes.
+//! "Immutable identifiers": ids are case-sensitive), so tables are collated by bytes. So are the words of PostgreSQL, whose
+//! databases sort as the locale of their server does: pages and turns go by the order of ids.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -49,12 +50,22 @@ impl TableDraft {
 
     /// A text of limited length, which an index can hold.
     pub fn word(self, name: &'static str, length: u32) -> Self {
-        self.push(ColumnDef::new(name).string_len(length).take(), true)
+        let column = self.word_column(name, length);
+        self.push(column, true)
     }
 
     /// The same, where there may be none.
     pub fn maybe_word(self, name: &'static str, length: u32) -> Self {
-        self.push(ColumnDef::new(name).string_len(length).take(), false)
+        let column = self.word_column(name, length);
+        self.push(column, false)
+    }
+
+    fn word_column(&self, name: &'static str, length: u32) -> ColumnDef {
+        let mut column = ColumnDef::new(name).string_len(length).take();
+        if self.backend == DbBackend::Postgres {
+            column.extra("COLLATE \"C\"");
+        }
+        column
     }
 
     fn text_column(&self, name: &'static str) -> ColumnDef {

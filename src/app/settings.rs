@@ -21,6 +21,8 @@ pub const EVENTS_PER_ITERATION: &str = "events_per_iteration";
 pub const SCHEDULE: &str = "schedule.";
 /// The token of the admin API, when none is configured (sealed).
 pub const ADMIN_TOKEN: &str = "server.admin_token";
+/// What tells whether a process has the right key (sealed).
+pub const KEY_CHECK: &str = "security.key_check";
 
 /// The settings in force.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,14 +1,18 @@
-//! What differs between SQLite, PostgreSQL and MySQL. Nothing outside of this module asks which of them it is.
+//! What differs between SQLite, PostgreSQL and MySQL or MariaDB. Nothing outside of this module asks which of them it is.
 //!
 //! SQLite: `WAL` lets readers read while one writes; `synchronous = FULL` makes a commit survive a power cut (SQLite, "PRAGMA
 //! synchronous": `NORMAL` may lose the last commits in WAL mode).
+//!
+//! Servers: every session is `READ COMMITTED`, so that an update finds what a look in the same transaction has shown (MySQL's
+//! default shows an older snapshot, and locks the gaps between rows as well). Nobody waits long for a row, and a session that
+//! sleeps inside a transaction is ended by the server: a process that was stopped must not keep others from what it has locked.
 
 use std::time::Duration;
 
 use sea_orm::sqlx;
 use sea_orm::{
-    ConnAcquireErr, ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr, IsolationLevel, RuntimeErr,
-    SqliteTransactionMode, TransactionOptions,
+    ConnAcquireErr, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
+    DbErr, IsolationLevel, RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions,
 };
 
 use crate::error::{Result, StoreError};
@@ -21,9 +25,29 @@ const ACQUIRE: Duration = Duration::from_secs(30);
 const SQLITE_READERS: u32 = 4;
 /// Connections to a database server.
 const SERVER_CONNECTIONS: u32 = 16;
+/// What a session of PostgreSQL is told first. Milliseconds.
+const POSTGRES_SESSION: &str = "SET default_transaction_isolation TO 'read committed'; SET lock_timeout TO 10000; \
+    SET idle_in_transaction_session_timeout TO 15000";
+/// What a session of MySQL or MariaDB is told first. Seconds. MySQL takes what only MariaDB knows for a comment.
+const MYSQL_SESSION: &str =
+    "SET SESSION transaction_isolation = 'READ-COMMITTED', SESSION innodb_lock_wait_timeout = 10";
+const MARIADB_SESSION: &str = "SET SESSION tx_isolation = 'READ-COMMITTED', SESSION innodb_lock_wait_timeout = 10, \
+    SESSION idle_transaction_timeout = 15";
+/// The number of the lock under which the schema is changed.
+const MIGRATION: i64 = 0x0e59_0001;
 
-/// Connects: first what reads, then what writes.
-pub async fn connect(url: &str) -> Result<(DatabaseConnection, DatabaseConnection)> {
+/// The connections of a store.
+pub struct Connected {
+    /// What reads.
+    pub reader: DatabaseConnection,
+    /// What writes.
+    pub writer: DatabaseConnection,
+    /// What nobody else uses, for signs of life: under load the others make everybody wait.
+    pub pulse: DatabaseConnection,
+}
+
+/// Connects.
+pub async fn connect(url: &str) -> Result<Connected> {
     if url.starts_with("sqlite:") {
         if url.contains(":memory:") || url.contains("mode=memory") {
             return Err(StoreError::Address("a database in memory keeps nothing; name a file"));
@@ -31,15 +55,74 @@ pub async fn connect(url: &str) -> Result<(DatabaseConnection, DatabaseConnectio
         // The writer comes first: it creates the file and turns on WAL.
         let writer = Database::connect(sqlite(url, 1, false)).await?;
         let reader = Database::connect(sqlite(url, SQLITE_READERS, true)).await?;
-        return Ok((reader, writer));
+        return Ok(Connected { reader, pulse: writer.clone(), writer });
     }
     if !(url.starts_with("postgres:") || url.starts_with("postgresql:") || url.starts_with("mysql:")) {
         return Err(StoreError::Address("it begins with none of sqlite://, postgres:// and mysql://"));
     }
-    let mut options = quiet(url, SERVER_CONNECTIONS);
-    options.test_before_acquire(true);
-    let pool = Database::connect(options).await?;
-    Ok((pool.clone(), pool))
+    let pool = Database::connect(server(url, SERVER_CONNECTIONS)).await?;
+    let mut alone = server(url, 1);
+    alone.connect_lazy(true);
+    Ok(Connected { reader: pool.clone(), writer: pool, pulse: Database::connect(alone).await? })
+}
+
+/// Whether other processes may work on the same database: a SQLite file has one process.
+pub fn is_shared(connection: &DatabaseConnection) -> bool {
+    connection.get_database_backend() != DbBackend::Sqlite
+}
+
+fn server(url: &str, connections: u32) -> ConnectOptions {
+    let mut options = quiet(url, connections);
+    options
+        .test_before_acquire(true)
+        .map_sqlx_postgres_pool_opts(|pool| {
+            pool.after_connect(|session, _| {
+                Box::pin(async move { sqlx::Executor::execute(session, POSTGRES_SESSION).await.map(drop) })
+            })
+        })
+        .map_sqlx_mysql_pool_opts(|pool| {
+            pool.after_connect(|session, _| {
+                Box::pin(async move {
+                    // Each knows the level under a name of its own.
+                    match sqlx::Executor::execute(&mut *session, MARIADB_SESSION).await {
+                        Err(sqlx::Error::Database(_)) => {
+                            sqlx::Executor::execute(session, MYSQL_SESSION).await.map(drop)
+                        }
+                        other => other.map(drop),
+                    }
+                })
+            })
+        });
+    options
+}
+
+/// The right to change the schema: one process at a time. Ends when it is closed, or with the process.
+pub async fn migration_lock(url: &str, connection: &DatabaseConnection) -> Result<Option<DatabaseConnection>> {
+    let statement = match connection.get_database_backend() {
+        DbBackend::Postgres => format!("SELECT pg_advisory_lock({MIGRATION})"),
+        DbBackend::MySql => format!("SELECT GET_LOCK('espo-outlook {MIGRATION}', 300)"),
+        // Its transactions exclude each other.
+        _ => return Ok(None),
+    };
+    let mut options = quiet(url, 1);
+    options.min_connections(1).idle_timeout(None).max_lifetime(None);
+    let lock = Database::connect(options).await?;
+    lock.query_one_raw(Statement::from_string(lock.get_database_backend(), statement)).await?;
+    Ok(Some(lock))
+}
+
+/// Whether a process is still registered; if so it stays so until the end of the transaction, and others may ask the same
+/// meanwhile. A sign of life of that process does not wait for it (PostgreSQL, "Row-Level Locks": `FOR KEY SHARE` does not
+/// conflict with an update that leaves the key alone).
+pub async fn is_registered(transaction: &DatabaseTransaction, id: &str) -> Result<bool> {
+    let backend = transaction.get_database_backend();
+    let statement = match backend {
+        DbBackend::Postgres => "SELECT id FROM instances WHERE id = $1 FOR KEY SHARE",
+        DbBackend::MySql => "SELECT id FROM instances WHERE id = ? LOCK IN SHARE MODE",
+        _ => "SELECT id FROM instances WHERE id = ?",
+    };
+    let found = transaction.query_one_raw(Statement::from_sql_and_values(backend, statement, [id.into()])).await?;
+    Ok(found.is_some())
 }
 
 fn quiet(url: &str, connections: u32) -> ConnectOptions {
@@ -72,7 +155,6 @@ pub fn transaction_options(connection: &DatabaseConnection) -> TransactionOption
         DbBackend::Sqlite => {
             TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() }
         }
-        // MySQL's default would show a snapshot that is older than what an update in the same transaction finds.
         _ => TransactionOptions { isolation_level: Some(IsolationLevel::ReadCommitted), ..Default::default() },
     }
 }
@@ -95,19 +177,25 @@ fn is_passing_sqlx(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_passing_code(&code)),
+        sqlx::Error::Database(error) => {
+            // Lock wait, deadlock, and what MariaDB 11.6 says of a row that another has changed meanwhile.
+            let number = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().map(|error| error.number());
+            number.is_some_and(|number| matches!(number, 1205 | 1213 | 1020))
+                || error.code().is_some_and(|code| is_passing_code(&code))
+        }
         _ => false,
     }
 }
 
 /// SQLite: busy, locked, I/O error, full, cannot open (primary result codes are the low byte). PostgreSQL: serialization
-/// failure, deadlock, connection trouble, out of resources, shutdown. MySQL: `1040` too many connections, `1205` lock wait,
-/// `1213` deadlock arrive as SQLSTATE `08004`, `HY000` and `40001`.
+/// failure, deadlock, lock time-out, connection trouble, out of resources, shutdown, a session that was idle for too long.
+/// MySQL: `1040` too many connections and `1213` deadlock arrive as SQLSTATE `08004` and `40001`.
 fn is_passing_code(code: &str) -> bool {
     if code.len() < 5 {
         return code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13 | 14));
     }
-    matches!(code, "40001" | "40P01" | "55P03") || ["08", "53", "57"].iter().any(|class| code.starts_with(class))
+    matches!(code, "40001" | "40P01" | "55P03" | "25P03")
+        || ["08", "53", "57"].iter().any(|class| code.starts_with(class))
 }
 
 #[cfg(test)]
@@ -126,7 +214,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_of_something_else_is_refused_without_repeating_it() {
-        let error = connect("redis://user:secret@host").await.unwrap_err().to_string();
+        let error = connect("redis://user:secret@host").await.err().unwrap().to_string();
         assert!(!error.contains("secret"), "{error}");
         assert!(connect("sqlite::memory:").await.is_err());
     }

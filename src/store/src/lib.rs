@@ -44,6 +44,9 @@ pub mod switches;
 pub mod tokens;
 pub mod writer;
 
+use std::sync::Arc;
+
+use backend::Connected;
 use migration::{Migrator, MigratorTrait};
 use sea_orm::TransactionTrait;
 pub use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction as Transaction};
@@ -52,10 +55,19 @@ pub use error::{Result, StoreError};
 pub use page::Page;
 
 /// The open database.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Store {
+    url: Arc<str>,
     reader: DatabaseConnection,
     writer: DatabaseConnection,
+    pulse: DatabaseConnection,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The address may hold a password.
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
 }
 
 /// A step of the schema's history.
@@ -73,8 +85,8 @@ impl Store {
     /// # Errors
     /// When the address makes no sense or the database cannot be reached.
     pub async fn open(url: &str) -> Result<Self> {
-        let (reader, writer) = backend::connect(url).await?;
-        Ok(Self { reader, writer })
+        let Connected { reader, writer, pulse } = backend::connect(url).await?;
+        Ok(Self { url: url.into(), reader, writer, pulse })
     }
 
     /// For reading; on SQLite it refuses to write.
@@ -114,15 +126,21 @@ impl Store {
     pub async fn close(self) -> Result<()> {
         self.reader.close().await?;
         self.writer.close().await?;
+        self.pulse.close().await?;
         Ok(())
     }
 
-    /// Applies the migrations that are missing.
+    /// Applies the migrations that are missing. Several processes may ask at once.
     ///
     /// # Errors
     /// When a step fails; the steps before it stay applied.
     pub async fn migrate_up(&self) -> Result<()> {
-        Ok(Migrator::up(&self.writer, None).await?)
+        let lock = backend::migration_lock(&self.url, &self.writer).await?;
+        let done = Migrator::up(&self.writer, None).await;
+        if let Some(lock) = lock {
+            lock.close().await?;
+        }
+        Ok(done?)
     }
 
     /// Takes back the last `steps` migrations, and the data with them.

@@ -79,6 +79,27 @@ pub async fn put_sealed(conn: &impl ConnectionTrait, name: &str, sealed: &str, n
     write(conn, name, sealed.to_owned(), true, now).await
 }
 
+/// Sets a sealed value unless there is one; the one that is there now.
+///
+/// # Errors
+/// When the database fails, or the value that is there is not sealed.
+pub async fn put_sealed_once(
+    conn: &impl ConnectionTrait,
+    name: &str,
+    sealed: &str,
+    now: DateTime<Utc>,
+) -> Result<String> {
+    let row = ActiveModel {
+        name: Set(name.to_owned()),
+        value: Set(sealed.to_owned()),
+        sealed: Set(true),
+        updated: Set(millis(now)),
+    };
+    let nothing = OnConflict::column(Column::Name).do_nothing_on([Column::Name]).to_owned();
+    Entity::insert(row).on_conflict(nothing).try_insert().exec_without_returning(conn).await?;
+    Ok(get_sealed(conn, name).await?.unwrap_or_else(|| sealed.to_owned()))
+}
+
 async fn write(conn: &impl ConnectionTrait, name: &str, value: String, sealed: bool, now: DateTime<Utc>) -> Result<()> {
     let row =
         ActiveModel { name: Set(name.to_owned()), value: Set(value), sealed: Set(sealed), updated: Set(millis(now)) };

@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 mod browser;
+mod database;
 mod product;
 mod sides;
 mod site;

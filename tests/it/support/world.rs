@@ -12,6 +12,7 @@ use simulators::plumbing::{Logged, SimClock};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use super::database::Database;
 use super::product::Product;
 use super::{Answer, Browser, Page, day, mail, writes};
 
@@ -160,6 +161,8 @@ pub struct World {
     rules: Value,
     sync_from: i64,
     client: reqwest::Client,
+    // Dropped before the runtime, on which it is.
+    pub database: Database,
     folder: TempDir,
     runtime: Runtime,
     _permit: Permit,
@@ -199,6 +202,7 @@ impl World {
             urls
         });
         let folder = tempfile::tempdir().unwrap();
+        let database = Database::new(runtime.handle(), folder.path());
         let port = free_port();
         let url = format!("http://127.0.0.1:{port}");
         for base in [url.clone(), format!("http://localhost:{port}")] {
@@ -210,7 +214,7 @@ impl World {
                 ("SERVER__BIND", format!("127.0.0.1:{port}")),
                 ("SERVER__PUBLIC_URL", if setup.has_public_url { url.clone() } else { String::new() }),
                 ("SERVER__ADMIN_TOKEN", token.clone()),
-                ("DATABASE__URL", format!("sqlite://{}/espo-outlook.db?mode=rwc", folder.path().display())),
+                ("DATABASE__URL", database.url.clone()),
                 ("QUEUE__URL", "embedded:".to_owned()),
                 ("ESPOCRM__URL", espo_url),
                 ("ESPOCRM__API_KEY", espo.api_key()),
@@ -245,7 +249,21 @@ impl World {
             .unwrap();
         let product = Product::new(folder.path(), env);
         let (rules, sync_from) = (setup.rules, setup.sync_from);
-        Self { espo, graph, product, url, token, ids, rules, sync_from, client, folder, runtime, _permit: permit }
+        Self {
+            espo,
+            graph,
+            product,
+            url,
+            token,
+            ids,
+            rules,
+            sync_from,
+            client,
+            database,
+            folder,
+            runtime,
+            _permit: permit,
+        }
     }
 
     /// The EspoCRM id of a user.

@@ -1,35 +1,81 @@
 //! A database for a test, and things to put into it.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
+use sea_orm::{ConnectOptions, ConnectionTrait as _, Database};
 use store::messages::NewMessage;
 use store::{Store, Transaction};
 use sync::{Cause, Change, Kind, Target};
-use tokio::sync::{Mutex, MutexGuard};
 
-static SERVER: Mutex<()> = Mutex::const_new(());
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 pub struct World {
     pub store: Store,
     pub url: String,
     _folder: tempfile::TempDir,
-    _turn: Option<MutexGuard<'static, ()>>,
+    _server: Option<Made>,
+}
+
+/// A database of its own on the server that `TEST_DATABASE_URL` names.
+struct Made {
+    server: String,
+    name: String,
+}
+
+impl Made {
+    async fn new(server: String) -> Self {
+        let name = format!("store_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        // Sorted as people sort, which is not how we do.
+        let locale =
+            if server.starts_with("mysql") { "" } else { "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'" };
+        execute(&server, &format!("CREATE DATABASE {name} {locale}")).await;
+        Self { server, name }
+    }
+
+    fn url(&self) -> String {
+        format!("{}/{}", self.server.rsplit_once('/').unwrap().0, self.name)
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let force = if self.server.starts_with("mysql") { "" } else { "WITH (FORCE)" };
+        let (server, drop) = (self.server.clone(), format!("DROP DATABASE {} {force}", self.name));
+        // There is no waiting in here on the runtime of the test.
+        let done = std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+                .block_on(execute(&server, &drop));
+        });
+        done.join().ok();
+    }
+}
+
+async fn execute(server: &str, statement: &str) {
+    let mut options = ConnectOptions::new(server);
+    options.max_connections(1).sqlx_logging(false);
+    let connection = Database::connect(options).await.unwrap();
+    connection.execute_unprepared(statement).await.unwrap();
+    connection.close().await.unwrap();
 }
 
 impl World {
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
-            let turn = SERVER.lock().await;
+        if let Ok(server) = std::env::var("TEST_DATABASE_URL") {
+            let made = Made::new(server).await;
+            let url = made.url();
             let store = Store::open(&url).await.unwrap();
-            let applied = store.migrate_status().await.unwrap().iter().filter(|one| one.applied).count();
-            store.migrate_down(applied as u32).await.unwrap();
             store.migrate_up().await.unwrap();
-            return Self { store, url, _folder: folder, _turn: Some(turn) };
+            return Self { store, url, _folder: folder, _server: Some(made) };
         }
         let url = format!("sqlite://{}?mode=rwc", folder.path().join("test.db").display());
         let store = Store::open(&url).await.unwrap();
         store.migrate_up().await.unwrap();
-        Self { store, url, _folder: folder, _turn: None }
+        Self { store, url, _folder: folder, _server: None }
     }
 
     /// True on SQLite, where a transaction that is held stops everybody who writes.

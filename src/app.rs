@@ -2,6 +2,8 @@
 
 pub mod circuits;
 pub mod connections;
+pub mod instance;
+mod places;
 pub mod provision;
 mod serve;
 pub mod settings;
@@ -18,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::circuits::Circuits;
 pub use self::connections::{ConnectionError, Connections, EspoConnection, Microsoft};
+pub use self::instance::{InHand, Membership};
 pub use self::serve::{Role, ServeError, serve};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -49,6 +52,7 @@ struct Inner {
     circuits: Circuits,
     runtime: tokio::runtime::Handle,
     locks: Locks,
+    membership: Membership,
 }
 
 /// The token of the admin API, and whether it was made just now.
@@ -130,11 +134,21 @@ impl App {
         let ids = options.ids.unwrap_or_else(|| Ids::system(clock.clone()));
         check_key(&store, &vault, &clock).await?;
         let admin_token = admin_token(&config, &store, &vault, &ids, &clock).await?;
+        let locks = Locks::new(&store, &clock);
+        let membership = Membership::new(store.clone(), ids.clone(), config.server.silence);
         // The task ends when the last clone of the writer is dropped.
         let (writer, _) = store::writer::Writer::spawn(store.clone(), LINE);
         let schedule_wake = Arc::new(Notify::new());
         let circuits = Circuits::new(config.circuit, &[writer.wake(), &schedule_wake]);
-        let connections = Connections::open(&config, &clock, &ids, &vault, &store, &circuits, options.http).await?;
+        let parts = connections::Parts {
+            clock: &clock,
+            ids: &ids,
+            vault: &vault,
+            store: &store,
+            locks: &locks,
+            circuits: &circuits,
+        };
+        let connections = Connections::open(&config, &parts, options.http).await?;
         let tracker = TaskTracker::new();
         Ok(Self(Arc::new(Inner {
             config,
@@ -151,7 +165,8 @@ impl App {
             schedule_wake,
             circuits,
             runtime: tokio::runtime::Handle::current(),
-            locks: Locks::default(),
+            locks,
+            membership,
         })))
     }
 
@@ -233,8 +248,26 @@ impl App {
         &self.0.circuits
     }
 
-    /// Wakes the scheduler, all of its tasks.
+    /// This process among the others.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.0.membership
+    }
+
+    /// Wakes the scheduler, all of its tasks, in whichever process it is.
     pub fn wake_schedule(&self) {
+        self.wake_own_schedule();
+        if self.0.store.is_shared() {
+            let store = self.0.store.clone();
+            self.0.runtime.spawn(async move {
+                if let Err(error) = store::signals::raise(store.write(), store::signals::SCHEDULE).await {
+                    tracing::warn!(%error, "the scheduler could not be woken; it looks by itself soon");
+                }
+            });
+        }
+    }
+
+    pub(crate) fn wake_own_schedule(&self) {
         self.0.schedule_wake.notify_waiters();
         // For a task that is busy at the moment.
         self.0.schedule_wake.notify_one();

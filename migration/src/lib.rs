@@ -9,6 +9,7 @@ use sea_orm_migration::prelude::*;
 
 mod columns;
 mod m20261122_000001_initial;
+mod m20261123_000001_instances;
 mod m20261123_000003_audit;
 mod m20261123_000005_web;
 
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![
             Box::new(m20261122_000001_initial::Migration),
+            Box::new(m20261123_000001_instances::Migration),
             Box::new(m20261123_000003_audit::Migration),
             Box::new(m20261123_000005_web::Migration),
         ]

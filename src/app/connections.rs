@@ -13,12 +13,14 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::circuits::Circuits;
+use super::places::Places;
 use super::settings::{self, Settings, SettingsError};
 use super::tokens::{Purse, TokenStore};
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
 use crate::id::Ids;
 use crate::vault::Vault;
+use crate::work::locks::Locks;
 
 /// How long metadata of EspoCRM is believed: fields are seldom added.
 const SCHEMA_LIVES: TimeDelta = TimeDelta::hours(1);
@@ -45,6 +47,8 @@ struct Inner {
     circuits: Circuits,
     /// Outlive the clients: EspoCRM counts refused logins by address.
     refusals: espocrm::Refusals,
+    /// Where other processes may use the mailboxes too.
+    places: Option<Places>,
     now: RwLock<Current>,
     reloading: Mutex<()>,
 }
@@ -80,16 +84,23 @@ pub enum ConnectionError {
     Microsoft(#[from] graph::AuthError),
 }
 
+/// What connections are built with.
+pub(super) struct Parts<'a> {
+    pub clock: &'a Clock,
+    pub ids: &'a Ids,
+    pub vault: &'a Vault,
+    pub store: &'a Store,
+    pub locks: &'a Locks,
+    pub circuits: &'a Circuits,
+}
+
 impl Connections {
     pub(super) async fn open(
         config: &Config,
-        clock: &Clock,
-        ids: &Ids,
-        vault: &Vault,
-        store: &Store,
-        circuits: &Circuits,
+        parts: &Parts<'_>,
         http: Option<reqwest::Client>,
     ) -> Result<Self, ConnectionError> {
+        let Parts { clock, ids, vault, store, locks, circuits } = *parts;
         let http = match http {
             Some(http) => http,
             None => espocrm::http().user_agent(USER_AGENT).build().map_err(ConnectionError::Http)?,
@@ -101,7 +112,8 @@ impl Connections {
             vault: vault.clone(),
             store: store.clone(),
             http,
-            purse: Purse::new(store.clone(), vault.clone(), clock.clone()),
+            purse: Purse::new(store.clone(), vault.clone(), clock.clone(), locks.clone()),
+            places: store.is_shared().then(|| Places::new(store, clock)),
             circuits: circuits.clone(),
             refusals: espocrm::Refusals::default(),
             now: RwLock::default(),
@@ -237,6 +249,10 @@ impl Connections {
         let ids = Arc::new(move || ids.next());
         let http = self.0.http.clone();
         let graph = GraphClient::with_circuit(http, &config, tokens, now, ids, Arc::clone(graph));
+        let graph = match &self.0.places {
+            Some(places) => graph.with_places(Arc::new(places.clone())),
+            None => graph,
+        };
         Ok(Some(Arc::new(Microsoft { graph: Arc::new(graph), authority, mode: wanted.mode })))
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::str::FromStr;
-use std::time::Duration;
 
-use super::App;
+use tokio_util::sync::CancellationToken;
+
+use super::{App, instance};
 
 /// A part of the service. One process runs all of them, or some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,21 +46,9 @@ pub enum ServeError {
     /// HTTP.
     #[error("the HTTP server failed")]
     Http(#[source] std::io::Error),
-}
-
-/// How often a part that does not receive looks what was entered in the settings of one that does.
-const FOLLOW: Duration = Duration::from_secs(3);
-
-async fn follow_settings(app: App) {
-    while !app.shutdown().is_cancelled() {
-        tokio::select! {
-            () = app.shutdown().cancelled() => return,
-            () = tokio::time::sleep(FOLLOW) => {}
-        }
-        if let Err(error) = app.connections().reload().await {
-            tracing::warn!(%error, "the settings cannot be read; the last known stay in force");
-        }
-    }
+    /// The other processes cannot be told.
+    #[error("the database cannot be used; check database.url")]
+    Join(#[source] store::StoreError),
 }
 
 /// Runs the service until its [`App::shutdown`] is cancelled: then it accepts nothing any more, finishes what is in hand, and
@@ -69,6 +58,9 @@ async fn follow_settings(app: App) {
 ///
 /// When the HTTP server cannot run.
 pub async fn serve(app: App, listener: TcpListener, roles: BTreeSet<Role>) -> Result<(), ServeError> {
+    instance::join(&app, listener.local_addr().ok()).await.map_err(ServeError::Join)?;
+    let end = CancellationToken::new();
+    let life = tokio::spawn(instance::run(app.clone(), end.clone()));
     let server = crate::http::server(&app, listener, &roles).map_err(ServeError::Http)?;
     let handle = server.handle();
     if roles.contains(&Role::Worker) {
@@ -78,10 +70,6 @@ pub async fn serve(app: App, listener: TcpListener, roles: BTreeSet<Role>) -> Re
     if roles.contains(&Role::Scheduler) {
         let app = app.clone();
         app.clone().tracker().spawn(async move { crate::schedule::run(app).await });
-    }
-    if !roles.contains(&Role::Receiver) {
-        let app = app.clone();
-        app.clone().tracker().spawn(follow_settings(app));
     }
     let stopping = app.shutdown().clone();
     let stop = tokio::spawn(async move {
@@ -94,6 +82,10 @@ pub async fn serve(app: App, listener: TcpListener, roles: BTreeSet<Role>) -> Re
     stop.await.ok();
     app.tracker().close();
     app.tracker().wait().await;
+    // Until now somebody has had to tell the others that this process lives.
+    end.cancel();
+    life.await.ok();
+    instance::leave(&app).await;
     if let Err(error) = app.store().clone().close().await {
         tracing::warn!(%error, "the database could not be closed in order");
     }

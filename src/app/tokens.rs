@@ -3,7 +3,6 @@
 //! Facts (identity platform v2.0): a refresh may answer with a new refresh token, which then is the one to use; `invalid_grant`
 //! means that the user has to sign in again; an expired client secret answers `invalid_client` and is no user's fault.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -18,6 +17,7 @@ use store::{Store, StoreError};
 use crate::clock::Clock;
 use crate::config::Mode;
 use crate::vault::{Vault, VaultError, digest};
+use crate::work::locks::Locks;
 
 /// The name under which the application's own token is kept: of each registration its own, so that a token of another
 /// tenant or app is never used. EspoCRM's ids have no such sign.
@@ -40,7 +40,7 @@ struct Inner {
     store: Store,
     vault: Vault,
     clock: Clock,
-    busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    locks: Locks,
     alarm: Mutex<Option<String>>,
 }
 
@@ -62,8 +62,8 @@ impl From<PurseError> for AuthError {
 }
 
 impl Purse {
-    pub(super) fn new(store: Store, vault: Vault, clock: Clock) -> Self {
-        Self(Arc::new(Inner { store, vault, clock, busy: Mutex::default(), alarm: Mutex::default() }))
+    pub(super) fn new(store: Store, vault: Vault, clock: Clock, locks: Locks) -> Self {
+        Self(Arc::new(Inner { store, vault, clock, locks, alarm: Mutex::default() }))
     }
 
     /// A token of somebody who has just signed in, sealed. Storing it is the caller's, in a transaction of its own
@@ -105,13 +105,6 @@ impl Purse {
             tracing::info!("Microsoft accepts the app registration again");
             metrics::gauge!("espo_outlook_operator_alarm", "what" => "app_registration").set(0.0);
         }
-    }
-
-    fn lock_of(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut busy = self.0.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        // Locks that nobody holds are not needed any more.
-        busy.retain(|_, lock| Arc::strong_count(lock) > 1);
-        busy.entry(name.to_owned()).or_default().clone()
     }
 
     async fn kept(&self, name: &str) -> Result<Option<Open>, PurseError> {
@@ -163,11 +156,12 @@ impl TokenStore {
         open.expires - SPARE > self.purse.0.clock.now()
     }
 
-    /// A token that is fresh and not the refused one: the kept one, else a new one. One at a time per account.
+    /// A token that is fresh and not the refused one: the kept one, else a new one. One at a time per account, whatever the
+    /// number of processes.
     async fn fresh(&self, mailbox: &Mailbox, refused: Option<&SecretString>) -> Result<SecretString, AuthError> {
         let name = self.name(mailbox);
-        let lock = self.purse.lock_of(name);
-        let _one_at_a_time = lock.lock().await;
+        let locks = &self.purse.0.locks;
+        let _one_at_a_time = locks.acquire(format!("token:{name}")).await.map_err(PurseError::from)?;
         let kept = self.purse.kept(name).await?;
         if let Some(open) = &kept
             && self.is_fresh(open)

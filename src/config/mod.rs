@@ -62,6 +62,8 @@ pub struct Server {
     pub admin_token: Option<SecretString>,
     /// Largest accepted body of a webhook, in bytes.
     pub max_body: usize,
+    /// A process that gives no sign of life for that long is given up by the others on the same database.
+    pub silence: Duration,
 }
 
 /// `[database]`
@@ -228,6 +230,7 @@ impl Config {
                 public_url: values.maybe("server.public_url", parse::public_url),
                 admin_token: values.maybe("server.admin_token", parse::admin_token),
                 max_body: values.or("server.max_body", "4MiB", parse::size)?,
+                silence: values.or("server.silence", "10s", parse::silence)?,
             },
             database: Database {
                 url: values.or("database.url", "sqlite://espo-outlook.db?mode=rwc", parse::database_url)?,

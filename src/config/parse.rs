@@ -101,6 +101,12 @@ pub fn pause(text: &str) -> Parsed<Duration> {
     if duration.is_zero() { Err("expected a duration above zero".to_owned()) } else { Ok(duration) }
 }
 
+/// A duration that a busy machine does not exceed between two signs of life.
+pub fn silence(text: &str) -> Parsed<Duration> {
+    let duration = duration(text)?;
+    if duration < Duration::from_secs(2) { Err("expected a duration of at least 2s".to_owned()) } else { Ok(duration) }
+}
+
 /// `4MiB`, `512KiB`, `1GiB`, `4MB`, `1048576`.
 pub fn size(text: &str) -> Parsed<usize> {
     let expected = || "expected a size like 4MiB, 512KiB or 1048576".to_owned();

@@ -17,6 +17,7 @@ pub const KEYS: &[&str] = &[
     "server.public_url",
     "server.admin_token",
     "server.max_body",
+    "server.silence",
     "database.url",
     "queue.url",
     "security.encryption_key",

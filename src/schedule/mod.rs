@@ -26,6 +26,7 @@ pub mod todo;
 use std::time::Duration;
 
 use sync::{Cause, Change, Target};
+use tokio::task::JoinSet;
 
 use crate::app::App;
 use crate::queue::Hint;
@@ -38,12 +39,56 @@ const TEND: Duration = Duration::from_secs(600);
 /// At most this many changes are handed to the queue at once.
 const PORTION: usize = 500;
 
-/// Runs all tasks until the service stops.
+/// The lock of the one process that schedules.
+const LEAD: &str = "scheduler";
+/// How often it is looked whether it still is this one.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Runs all tasks until the service stops, in one process at a time: the others wait, and the next one goes on as soon as it
+/// ends, or is given up.
 pub async fn run(app: App) {
-    let tracker = app.tracker().clone();
-    tracker.spawn(poll::run(app.clone()));
-    tracker.spawn(sweep::run(app.clone()));
-    tracker.spawn(attend(app.clone()));
+    while !app.shutdown().is_cancelled() {
+        let lead = tokio::select! {
+            () = app.shutdown().cancelled() => return,
+            lead = app.locks().acquire(LEAD.to_owned()) => lead,
+        };
+        match lead {
+            Ok(_lead) => serve(&app).await,
+            Err(error) => {
+                tracing::debug!(%error, "this process does not schedule");
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}
+
+/// Runs all tasks until the service stops, or others have given this process up.
+async fn serve(app: &App) {
+    let holder = app.store().holder();
+    if app.store().is_shared() {
+        tracing::info!("this process schedules");
+    }
+    let mut tasks = JoinSet::new();
+    tasks.spawn(poll::run(app.clone()));
+    tasks.spawn(sweep::run(app.clone()));
+    tasks.spawn(attend(app.clone()));
+    tasks.spawn(forget(app.clone()));
+    while !tasks.is_empty() {
+        tokio::select! {
+            _ = tasks.join_next() => {}
+            () = tokio::time::sleep(LOOK) => {
+                if app.store().holder() != holder {
+                    // What they were at is dropped where it stands, as in a crash: somebody else does it by now.
+                    tracing::warn!("another process schedules by now");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// What is old is forgotten, now and then.
+async fn forget(app: App) {
     while !app.shutdown().is_cancelled() {
         report("tend", tend::tick(&app).await);
         tokio::select! {

@@ -15,6 +15,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use croner::Cron;
 use futures::StreamExt as _;
 use store::bindings::{self, Binding, BindingState};
+use store::cursors;
 use sync::{Cause, Direction, Kind, Side};
 
 use super::{mailbox, todo};
@@ -51,8 +52,15 @@ pub struct Found {
     pub in_step: u64,
 }
 
+/// When the last sweep began: one that fell due while no process scheduled is made up for.
+const CURSOR: &str = "sweep";
+
+async fn last_sweep(app: &App) -> Option<DateTime<Utc>> {
+    cursors::get(app.store().read(), CURSOR).await.ok().flatten()?.parse().ok()
+}
+
 pub(super) async fn run(app: App) {
-    let mut last = app.clock().now();
+    let mut last = last_sweep(&app).await.unwrap_or_else(|| app.clock().now());
     loop {
         tokio::select! {
             () = app.shutdown().cancelled() => return,
@@ -61,6 +69,9 @@ pub(super) async fn run(app: App) {
         let now = app.clock().now();
         let kinds = due(&app, last, now);
         if !kinds.is_empty() {
+            if let Err(error) = cursors::put(app.store().write(), CURSOR, &now.to_rfc3339(), now).await {
+                tracing::warn!(%error, "the time of a sweep could not be noted");
+            }
             scheduled(&app, kinds).await;
         }
         last = now;

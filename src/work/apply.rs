@@ -113,7 +113,7 @@ impl Task<'_> {
 
     /// Link, history and the end of the message, in one transaction.
     async fn store(&self, link: &Link, entries: Vec<store::history::Entry>, finished: bool) -> Result<(), WorkError> {
-        let transaction = self.app.store().begin().await?;
+        let transaction = self.app.store().begin_held().await?;
         links::save(&transaction, link, self.app.clock().now()).await?;
         if !entries.is_empty() {
             store::history::insert_many(&transaction, &entries).await?;

@@ -67,7 +67,7 @@ impl Task<'_> {
     /// A hint at a copy in the mailbox of somebody who is not the owner: its answer counts, its content does not. Deleting
     /// one's own copy is a decline.
     pub(super) async fn copy(&self, link: &str, user: &str, place: Place<'_>) -> Result<Report, WorkError> {
-        let _lock = self.locks.acquire(format!("link:{link}")).await;
+        let _lock = self.locks.acquire(format!("link:{link}")).await?;
         let Some(mut link) = links::by_id(self.app.store().read(), link).await? else { return Ok(Report::Idle(None)) };
         let own = Context::of(self.app, Some(user)).await?;
         let Some(address) = own.address().filter(|_| !link.is_buried()) else { return Ok(Report::Idle(None)) };

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use store::messages::{self, Turn};
 use tokio::sync::Semaphore;
 
@@ -12,11 +11,12 @@ use super::handle::handle;
 use super::locks::Locks;
 use crate::app::App;
 use crate::app::circuits::Readiness;
+use crate::app::instance::LEASE;
 
-/// How long a worker may be silent about a message before another takes it.
-const LEASE: TimeDelta = TimeDelta::minutes(5);
 /// How long to rest when nothing is due and nobody wakes us: parked messages become due by themselves.
 const REST: Duration = Duration::from_millis(500);
+/// The same where another process may have received something.
+const REST_BESIDE_OTHERS: Duration = Duration::from_millis(100);
 
 /// What a worker shares with the others of this process.
 #[derive(Clone)]
@@ -36,13 +36,13 @@ impl Worker {
     }
 }
 
-/// Takes up what the last process had in hand when it ended. The embedded queue has one process: what was leased then is
-/// nobody's.
+/// Takes up what the last process had in hand when it ended. Where one process serves, what was leased then is nobody's; where
+/// others do, whoever has it is alive, or it is taken over from him ([`crate::app::instance`]).
 ///
 /// # Errors
 /// When the database fails.
 pub async fn take_up(app: &App) -> store::Result<u64> {
-    messages::requeue_expired(app.store().write(), app.clock().now() + LEASE).await
+    if app.store().is_shared() { Ok(0) } else { messages::requeue_all(app.store().write()).await }
 }
 
 /// Leases up to so many units that are due and works on them to their end, one after the other. Tells how many there were.
@@ -53,6 +53,7 @@ pub async fn step(worker: &Worker, units: usize) -> store::Result<usize> {
     let units = turn(&worker.app, units, None).await?;
     let count = units.len();
     for unit in units {
+        let _in_hand = worker.app.membership().hold(&unit.lease, worker.app.clock().now() + LEASE);
         handle(worker, unit).await;
     }
     Ok(count)
@@ -95,9 +96,10 @@ pub async fn run(app: App) {
         for unit in units {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
             let worker = worker.clone();
+            let in_hand = app.membership().hold(&unit.lease, app.clock().now() + LEASE);
             app.tracker().spawn(async move {
                 handle(&worker, unit).await;
-                drop(permit);
+                drop((permit, in_hand));
             });
         }
         if readiness == Readiness::Probe {
@@ -108,15 +110,16 @@ pub async fn run(app: App) {
 
 async fn turn(app: &App, units: usize, after_lane: Option<&str>) -> store::Result<Vec<messages::Unit>> {
     // Looked at without the write lock first: an idle service writes nothing.
-    let depth = messages::depth(app.store().read()).await?;
     let now = app.clock().now();
-    let due = depth.queued > 0 || messages::next_due(app.store().read()).await?.is_some_and(|due| due <= now);
-    if !due {
+    if !messages::is_due(app.store().read(), now).await? {
         return Ok(Vec::new());
     }
     let per_lane = usize::try_from(app.connections().settings().events_per_iteration).unwrap_or(10).max(1);
-    let lease = &app.ids().next();
-    let transaction = app.store().begin().await?;
+    let lease = &app.membership().lease();
+    let transaction = app.store().begin_held().await?;
+    if app.store().is_shared() {
+        store::signals::take_turn(&transaction).await?;
+    }
     let units =
         messages::lease_due(&transaction, &Turn { lease, now, until: now + LEASE, units, per_lane, after_lane })
             .await?;
@@ -128,6 +131,6 @@ async fn rest(app: &App) {
     tokio::select! {
         () = app.shutdown().cancelled() => {}
         () = app.queue().wake().notified() => {}
-        () = tokio::time::sleep(REST) => {}
+        () = tokio::time::sleep(if app.store().is_shared() { REST_BESIDE_OTHERS } else { REST }) => {}
     }
 }

@@ -26,6 +26,8 @@ pub struct Ends<'a> {
 /// # Errors
 /// When it cannot be known whether it will ever work: the change is tried again, or waits for somebody.
 pub async fn execute(context: &Context, link: &Link, ends: &Ends<'_>, action: &Action) -> Result<Outcome, WorkError> {
+    // A process that was silent may not have its locks any more.
+    context.app.membership().check()?;
     let outcome = match action {
         Action::CreateItem { writes } => create_item(context, link, ends, writes).await,
         Action::UpdateItem { writes } => update_item(context, link, ends, writes).await,

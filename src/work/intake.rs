@@ -34,7 +34,7 @@ impl Task<'_> {
             }
             return self.linked(&link.id, Some(Side::Espo)).await;
         }
-        let _record = self.locks.acquire(format!("record:{kind}:{id}")).await;
+        let _record = self.locks.acquire(format!("record:{kind}:{id}")).await?;
         let context = Context::of(self.app, None).await?;
         let fetched = match context.espo.client.record(&context.schema, kind, id, espocrm::Acting::Connector).await? {
             Seen::Present(fetched) => fetched,
@@ -44,7 +44,7 @@ impl Task<'_> {
         let context = Context::of(self.app, Some(&owner)).await?;
         let fetched = self.as_owner(&context, fetched).await?;
         let fingerprint = fingerprint_of(&context, &owner, kind, &fetched.record.values);
-        let _content = self.locks.acquire(format!("content:{fingerprint}")).await;
+        let _content = self.locks.acquire(format!("content:{fingerprint}")).await?;
         if let Some(link) = links::by_record(read, kind, id).await? {
             return self.linked(&link.id, Some(Side::Espo)).await;
         }
@@ -68,7 +68,7 @@ impl Task<'_> {
     }
 
     async fn adopt_record(&self, link: &Link, id: &str) -> Result<Report, WorkError> {
-        let _lock = self.locks.acquire(format!("link:{}", link.id)).await;
+        let _lock = self.locks.acquire(format!("link:{}", link.id)).await?;
         let Some(mut link) = links::by_id(self.app.store().read(), &link.id).await? else {
             return Ok(Report::Idle(None));
         };
@@ -123,7 +123,7 @@ impl Task<'_> {
         };
         link.base = intended(writes, Side::Outlook);
         links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
-        let _lock = self.locks.acquire(format!("link:{}", link.id)).await;
+        let _lock = self.locks.acquire(format!("link:{}", link.id)).await?;
         self.carry_out(context, link, Some(fetched), None, plan).await
     }
 
@@ -195,7 +195,7 @@ impl Task<'_> {
             }
             return self.linked(&link.id, Some(Side::Outlook)).await;
         }
-        let _item = self.locks.acquire(format!("item:{user}:{id}")).await;
+        let _item = self.locks.acquire(format!("item:{user}:{id}")).await?;
         let context = Context::of(self.app, Some(user)).await?;
         let item = match items::read(&context, place, None).await? {
             Seen::Present(item) => item,
@@ -218,7 +218,7 @@ impl Task<'_> {
         }
         let item = Item { kind: context.kind_of(&item), ..item };
         let fingerprint = fingerprint_of(&context, user, item.kind, &item.values);
-        let _content = self.locks.acquire(format!("content:{fingerprint}")).await;
+        let _content = self.locks.acquire(format!("content:{fingerprint}")).await?;
         if let Some(link) = links::by_item(read, user, id).await? {
             return self.linked(&link.id, Some(Side::Outlook)).await;
         }
@@ -270,7 +270,7 @@ impl Task<'_> {
 
     /// Adds a copy to a link. The owner's own copy is brought into step, others' are only known from then on.
     async fn attach(&self, link: &str, item: &Item) -> Result<Report, WorkError> {
-        let _lock = self.locks.acquire(format!("link:{link}")).await;
+        let _lock = self.locks.acquire(format!("link:{link}")).await?;
         let Some(mut link) = links::by_id(self.app.store().read(), link).await? else { return Ok(Report::Idle(None)) };
         if link.replica_of(&item.user).is_none() {
             link.replicas.push(replica(item, &link.owner));
@@ -313,7 +313,7 @@ impl Task<'_> {
             plan = self.decide(context, None, &Seen::Unknown, &Seen::Present(item.clone())).await?;
         }
         links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
-        let _lock = self.locks.acquire(format!("link:{}", link.id)).await;
+        let _lock = self.locks.acquire(format!("link:{}", link.id)).await?;
         self.carry_out(context, link, None, Some(item), plan).await
     }
 

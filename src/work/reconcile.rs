@@ -70,7 +70,7 @@ pub struct Task<'a> {
 impl Task<'_> {
     /// A linked pair. `hinted` is the side that the hint named: when nothing has changed there, the other is not read.
     pub(super) async fn linked(&self, link: &str, hinted: Option<Side>) -> Result<Report, WorkError> {
-        let _lock = self.locks.acquire(format!("link:{link}")).await;
+        let _lock = self.locks.acquire(format!("link:{link}")).await?;
         match links::by_id(self.app.store().read(), link).await? {
             Some(link) => self.locked(link, hinted).await,
             None => Ok(Report::Idle(None)),
@@ -160,7 +160,9 @@ impl Task<'_> {
         let next = Context::of(self.app, Some(&owner)).await?;
         if next.owner().is_none_or(|owner| !owner.active) {
             // Whoever gets it next starts anew.
-            links::delete(self.app.store().write(), &link.id).await?;
+            let transaction = self.app.store().begin_held().await?;
+            links::delete(&transaction, &link.id).await?;
+            transaction.commit().await.map_err(store::StoreError::from)?;
             return Ok(Report::Wrote(vec![Written::Deleted]));
         }
         link.owner = owner;

@@ -51,9 +51,9 @@ async fn in_espocrm(app: &App, acting: Acting<'_>, kind: Kind, record_id: &str, 
 pub async fn asked(app: &App, kind: Kind, record_id: &str, on: bool) -> Result<Vec<Target>, WorkError> {
     let mut targets = vec![Target::Record { kind, id: record_id.to_owned() }];
     if on && let Some(link) = links::by_record(app.store().read(), kind, record_id).await? {
-        let _lock = app.locks().acquire(format!("link:{}", link.id)).await;
+        let _lock = app.locks().acquire(format!("link:{}", link.id)).await?;
         if let Some(link) = links::by_id(app.store().read(), &link.id).await?.filter(sync::Link::is_buried) {
-            let transaction = app.store().begin().await?;
+            let transaction = app.store().begin_held().await?;
             links::delete(&transaction, &link.id).await?;
             transaction.commit().await.map_err(store::StoreError::from)?;
             targets.extend(link.master().map(target_of));

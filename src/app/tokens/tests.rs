@@ -1,5 +1,6 @@
 //! Against an identity platform that answers as it is told and counts.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix_web::web::{self, Data, Form};

@@ -11,7 +11,6 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use crate::Result;
@@ -19,6 +18,7 @@ use crate::client::{Client, Mailbox};
 use crate::error::Error;
 use crate::events::Deletion;
 use crate::request::{Call, unreachable, with_query};
+use crate::throttle::Permit;
 
 /// From here on an upload session is needed.
 pub const IN_ONE_PIECE: usize = 3 * 1024 * 1024 - 1024;
@@ -46,7 +46,7 @@ pub struct Attachment {
 pub struct Download {
     answer: reqwest::Response,
     left: u64,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Permit,
 }
 
 impl Download {

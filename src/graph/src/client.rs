@@ -16,13 +16,12 @@ use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, IF_MATCH, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use crate::auth::AuthError;
 use crate::error::{Error, Refusal, parse_retry_after};
 use crate::request::{Answer, Call, Failure, unreachable, with_query};
-use crate::throttle::Throttle;
+use crate::throttle::{Closed, Permit, Places, Throttle};
 use crate::{Result, wire};
 
 /// Where the time comes from.
@@ -118,13 +117,13 @@ struct Inner {
 pub(crate) struct Opened {
     pub answer: reqwest::Response,
     /// The place among the mailbox's requests.
-    pub permit: Option<OwnedSemaphorePermit>,
+    pub permit: Permit,
     pass: circuit::Pass,
 }
 
 impl Opened {
     /// The beginning of the answer says that Graph is there.
-    pub fn answered(self) -> (reqwest::Response, Option<OwnedSemaphorePermit>) {
+    pub fn answered(self) -> (reqwest::Response, Permit) {
         self.pass.answered();
         (self.answer, self.permit)
     }
@@ -164,6 +163,15 @@ impl Client {
             circuit,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The same, where other processes may use the mailboxes too. To be called before the client is used.
+    #[must_use]
+    pub fn with_places(mut self, places: Arc<dyn Places>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.throttle = Throttle::with(Some(places));
+        }
+        self
     }
 
     /// Who the mailbox's user is.
@@ -243,8 +251,11 @@ impl Client {
         let token = inner.tokens.access(mailbox).await.map_err(Error::from)?;
         let gate = inner.throttle.gate(&mailbox.address);
         let permit = match call.places {
-            0 => None,
-            places => gate.enter(places, || (inner.now)()).await.map_err(|after| Error::Throttled { after })?,
+            0 => Permit::default(),
+            places => gate.enter(places, || (inner.now)()).await.map_err(|closed| match closed {
+                Closed::Paused(after) => Error::Throttled { after },
+                Closed::NoPlace(source) => Error::NoPlace { source },
+            })?,
         };
         let pass = inner.circuit.enter((inner.now)()).map_err(|after| Error::Away { after })?;
         let outcome = match self.head(call, &token).await {

@@ -51,6 +51,13 @@ pub enum Error {
         /// Until the next attempt.
         after: Duration,
     },
+    /// A request that was not sent: it is not known how many other processes have under way to that mailbox.
+    #[error("no place among the requests to this mailbox")]
+    NoPlace {
+        /// Why not.
+        #[source]
+        source: crate::throttle::NoPlace,
+    },
     /// 412: the item was changed since it was read.
     #[error("the item was changed in Outlook since it was read")]
     Stale,
@@ -161,6 +168,7 @@ impl Error {
     pub fn disposition(&self) -> Disposition {
         match self {
             Self::Throttled { after } | Self::Away { after } => Disposition::Retry { after: Some(*after) },
+            Self::NoPlace { .. } => Disposition::Retry { after: Some(Duration::from_secs(1)) },
             Self::Stale | Self::Gone => Disposition::Refetch,
             Self::ResyncNeeded => Disposition::Resync,
             Self::Mailbox { .. } => Disposition::Mailbox,

@@ -40,6 +40,7 @@ pub use error::{Disposition, Error};
 pub use events::{Deletion, MARKER, NewEvent, Page, Patch, RECORD};
 pub use marked::Named;
 pub use subscription::{NewSubscription, Resource, Subscription};
+pub use throttle::{NoPlace, Place, Places};
 pub use todo::{APPLICATION, List, NewTask};
 
 /// What every request answers.

@@ -202,6 +202,7 @@ pub(in crate::http) async fn put(app: Data<App>, wanted: Json<Object<Wanted>>) -
     write.secret("espocrm.secret_key", wanted.espocrm.secret_key).await?;
     write.secret("espocrm.admin_password", wanted.espocrm.admin_password).await?;
     write.secret("microsoft.client_secret", wanted.microsoft.client_secret).await?;
+    store::signals::raise(&transaction, store::signals::SETTINGS).await?;
     transaction.commit().await.map_err(store::StoreError::from)?;
     app.connections().reload().await?;
     app.wake_schedule();
@@ -275,6 +276,7 @@ pub(in crate::http) async fn put_schedules(
     for (kind, cron) in checked {
         store::settings::put(&transaction, &format!("{SCHEDULE}{kind}"), &cron, app.clock().now()).await?;
     }
+    store::signals::raise(&transaction, store::signals::SETTINGS).await?;
     transaction.commit().await.map_err(store::StoreError::from)?;
     app.connections().reload().await?;
     app.wake_schedule();

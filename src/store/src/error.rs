@@ -54,6 +54,9 @@ pub enum StoreError {
         /// Its id.
         id: String,
     },
+    /// The other processes have given this one up, because it gave no sign of life: somebody else does what it was doing.
+    #[error("this process was given up by the others while it was silent; it starts anew")]
+    Superseded,
     /// A page was asked for with a cursor that no page gave out.
     #[error("`{0}` is not a cursor of this list")]
     Cursor(String),
@@ -69,6 +72,10 @@ impl StoreError {
     /// True when the same call may succeed later: the database is busy, restarting, unreachable, or its disk is full.
     #[must_use]
     pub fn is_busy_or_gone(&self) -> bool {
-        matches!(self, Self::Database(error) if backend::is_passing(error))
+        match self {
+            Self::Database(error) => backend::is_passing(error),
+            Self::Superseded => true,
+            _ => false,
+        }
     }
 }

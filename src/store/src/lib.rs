@@ -30,21 +30,24 @@ pub mod cursors;
 pub mod espo_webhooks;
 pub mod history;
 pub mod holds;
+pub mod instances;
 pub mod jobs;
 pub mod leases;
 pub mod links;
+pub mod locks;
 pub mod messages;
 pub mod oauth;
 pub mod roles;
 pub mod rules;
 pub mod sessions;
 pub mod settings;
+pub mod signals;
 pub mod subscriptions;
 pub mod switches;
 pub mod tokens;
 pub mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use backend::Connected;
 use migration::{Migrator, MigratorTrait};
@@ -61,6 +64,19 @@ pub struct Store {
     reader: DatabaseConnection,
     writer: DatabaseConnection,
     pulse: DatabaseConnection,
+    holder: Arc<RwLock<Holder>>,
+}
+
+/// As whom this process holds locks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Holder {
+    /// Nobody else serves on this database: locks within the process do.
+    #[default]
+    Alone,
+    /// A registered process ([`instances`]).
+    Instance(Arc<str>),
+    /// The others have given it up, and nothing that rests on a lock may be written until it has registered anew.
+    Lost,
 }
 
 impl std::fmt::Debug for Store {
@@ -86,7 +102,7 @@ impl Store {
     /// When the address makes no sense or the database cannot be reached.
     pub async fn open(url: &str) -> Result<Self> {
         let Connected { reader, writer, pulse } = backend::connect(url).await?;
-        Ok(Self { url: url.into(), reader, writer, pulse })
+        Ok(Self { url: url.into(), reader, writer, pulse, holder: Arc::default() })
     }
 
     /// For reading; on SQLite it refuses to write.
@@ -107,6 +123,56 @@ impl Store {
     /// When the database is gone, or the write lock is not to be had in time.
     pub async fn begin(&self) -> Result<Transaction> {
         Ok(self.writer.begin_with_options(backend::transaction_options(&self.writer)).await?)
+    }
+
+    /// The same for what rests on a lock: nothing is written when this process was given up meanwhile, and as long as the
+    /// transaction lasts it is not.
+    ///
+    /// # Errors
+    /// When it was given up, the database is gone, or the write lock is not to be had in time.
+    pub async fn begin_held(&self) -> Result<Transaction> {
+        let id = match self.holder() {
+            Holder::Alone => return self.begin().await,
+            Holder::Lost => return Err(StoreError::Superseded),
+            Holder::Instance(id) => id,
+        };
+        let transaction = self.begin().await?;
+        if backend::is_registered(&transaction, &id).await? {
+            return Ok(transaction);
+        }
+        self.lose(&id);
+        Err(StoreError::Superseded)
+    }
+
+    /// As whom this process holds locks.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        self.holder.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on locks are held as that.
+    pub fn hold_as(&self, holder: Holder) {
+        *self.holder.write().unwrap_or_else(PoisonError::into_inner) = holder;
+    }
+
+    /// That process was given up by the others.
+    pub fn lose(&self, id: &str) {
+        let mut holder = self.holder.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*holder, Holder::Instance(known) if &**known == id) {
+            *holder = Holder::Lost;
+        }
+    }
+
+    /// Whether other processes may serve on the same database.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        backend::is_shared(&self.writer)
+    }
+
+    /// For signs of life, which must not wait for anybody.
+    #[must_use]
+    pub const fn pulse(&self) -> &DatabaseConnection {
+        &self.pulse
     }
 
     /// Asks both sides for a sign of life.

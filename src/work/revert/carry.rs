@@ -93,7 +93,7 @@ impl Revert<'_> {
     }
 
     async fn store(&self, link: &Link, entries: &[Entry], complete: bool, forget: bool) -> Result<(), RevertError> {
-        let transaction = self.app().store().begin().await?;
+        let transaction = self.app().store().begin_held().await?;
         if forget {
             links::delete(&transaction, &link.id).await?;
         } else {

@@ -13,7 +13,7 @@ use crate::work::switch;
 impl Revert<'_> {
     pub(super) async fn update(&self) -> Result<Vec<String>, RevertError> {
         let id = self.link_id().await?;
-        let _lock = self.task.locks.acquire(format!("link:{id}")).await;
+        let _lock = self.task.locks.acquire(format!("link:{id}")).await?;
         self.is_open().await?;
         let Some(mut link) = links::by_id(self.app().store().read(), &id).await? else {
             return refused("the record and the item are not linked any more");
@@ -59,7 +59,7 @@ impl Revert<'_> {
 
     pub(super) async fn creation(&self) -> Result<Vec<String>, RevertError> {
         let id = self.link_id().await?;
-        let _lock = self.task.locks.acquire(format!("link:{id}")).await;
+        let _lock = self.task.locks.acquire(format!("link:{id}")).await?;
         self.is_open().await?;
         let Some(mut link) = links::by_id(self.app().store().read(), &id).await? else {
             return refused("the record and the item are not linked any more");
@@ -116,7 +116,7 @@ impl Revert<'_> {
     /// Parts a pair for good before one of its ends is deleted: the other is to stay.
     async fn part(&self, context: &Context, link: &mut Link, record_stays: bool) -> Result<(), RevertError> {
         link.state = LinkState::Tombstone { since: context.now() };
-        let transaction = self.app().store().begin().await?;
+        let transaction = self.app().store().begin_held().await?;
         links::save(&transaction, link, context.now()).await?;
         if let Some(record_id) = &link.record_id {
             switches::put(&transaction, link.kind, record_id, false, context.now()).await?;

@@ -23,10 +23,10 @@ impl Revert<'_> {
         let values: Values = writes.iter().map(|(field, write)| (field.clone(), write.value.clone())).collect();
         let fingerprint = fingerprint_of(&context, &owner, self.entry.kind, &values);
         // The locks of the workers, in their order: what is about to appear is met by nobody else.
-        let _content = self.task.locks.acquire(format!("content:{fingerprint}")).await;
+        let _content = self.task.locks.acquire(format!("content:{fingerprint}")).await?;
         let old = self.entry.link_id.clone().unwrap_or_default();
-        let _old = self.task.locks.acquire(format!("link:{old}")).await;
-        let _new = self.task.locks.acquire(format!("link:{}", self.entry.id)).await;
+        let _old = self.task.locks.acquire(format!("link:{old}")).await?;
+        let _new = self.task.locks.acquire(format!("link:{}", self.entry.id)).await?;
         self.is_open().await?;
         let old = links::by_id(read, &old).await?;
         if old.as_ref().is_some_and(|link| !link.is_buried()) {
@@ -182,7 +182,7 @@ impl Revert<'_> {
 
     /// The new link in place of the buried one, which holds an end that both would have.
     async fn replace(&self, old: Option<&Link>, new: &Link) -> Result<(), RevertError> {
-        let transaction = self.app().store().begin().await?;
+        let transaction = self.app().store().begin_held().await?;
         if let Some(old) = old.filter(|old| old.id != new.id) {
             links::delete(&transaction, &old.id).await?;
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection, DbErr};
+use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection, DbErr, Statement};
 use tokio::runtime::Handle;
 
 static MADE: AtomicU32 = AtomicU32::new(0);
@@ -47,10 +47,28 @@ impl Database {
         Self { url: format!("{base}/{name}"), server: Some((runtime.clone(), connection, name)) }
     }
 
-    /// Something for the database to do behind the service's back.
-    pub fn execute(&self, statement: &str) {
-        let (runtime, ..) = self.server.as_ref().unwrap();
-        runtime.block_on(async { connect(&self.url).await.unwrap().execute_unprepared(statement).await.unwrap() });
+    /// What the database keeps of secrets: on SQLite all of its file, else the rows that are meant to hold some.
+    pub fn secrets(&self, folder: &Path) -> Vec<u8> {
+        let Some((runtime, ..)) = &self.server else {
+            return std::fs::read(folder.join("espo-outlook.db")).unwrap();
+        };
+        runtime.block_on(async {
+            let connection = connect(&self.url).await.unwrap();
+            let mut kept = String::new();
+            for statement in [
+                "SELECT CONCAT(access, refresh) AS text FROM tokens",
+                "SELECT value AS text FROM settings",
+                "SELECT secret AS text FROM espo_webhooks",
+                "SELECT client_state AS text FROM subscriptions",
+            ] {
+                let rows =
+                    connection.query_all_raw(Statement::from_string(connection.get_database_backend(), statement));
+                for row in rows.await.unwrap() {
+                    kept.push_str(&row.try_get::<String>("", "text").unwrap());
+                }
+            }
+            kept.into_bytes()
+        })
     }
 }
 

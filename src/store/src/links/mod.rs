@@ -98,12 +98,12 @@ pub async fn save(conn: &Transaction, link: &Link, now: DateTime<Utc>) -> Result
     Ok(())
 }
 
-/// The same in a transaction of its own.
+/// The same in a transaction of its own, which rests on the lock of the link.
 ///
 /// # Errors
 /// When the database fails, or another link has the record or an item (a conflict).
 pub async fn save_alone(store: &Store, link: &Link, now: DateTime<Utc>) -> Result<()> {
-    let transaction = store.begin().await?;
+    let transaction = store.begin_held().await?;
     save(&transaction, link, now).await?;
     transaction.commit().await?;
     Ok(())

@@ -27,7 +27,10 @@ use crate::convert::{cut, json, millis, moment, read};
 use crate::error::Result;
 use crate::page::{Page, Place};
 
-pub use turn::{Turn, Unit, bury, extend, finish, lease_due, next_due, park, release, requeue_expired};
+pub use turn::{
+    Turn, Unit, bury, extend, extend_all, finish, has_expired, is_due, lease_due, lease_of, next_due, park, release,
+    requeue_all, requeue_expired, requeue_of,
+};
 
 /// The lane of hints that name no mailbox.
 pub const ESPO_LANE: &str = "espo";

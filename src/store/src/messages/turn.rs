@@ -297,22 +297,78 @@ pub async fn extend(conn: &impl ConnectionTrait, unit: &Unit, until: DateTime<Ut
     Ok(update.exec(conn).await?.rows_affected > 0)
 }
 
-/// Queues again what a worker took and did not come back with: that counts as a failure. Tells how many.
+/// The name of a lease: of that process, and of no other call.
+#[must_use]
+pub fn lease_of(instance: &str, call: &str) -> String {
+    format!("{instance}:{call}")
+}
+
+/// Holds everything under these leases for longer.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn requeue_expired(conn: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<u64> {
-    let done = Entity::update_many()
+pub async fn extend_all(conn: &impl ConnectionTrait, leases: &[String], until: DateTime<Utc>) -> Result<u64> {
+    let update = Entity::update_many()
+        .col_expr(Column::LeaseUntil, Expr::value(millis(until)))
+        .filter(Column::State.eq(LEASED))
+        .filter(Column::LeasedBy.is_in(leases.iter().map(String::as_str)));
+    Ok(update.exec(conn).await?.rows_affected)
+}
+
+fn requeue() -> UpdateMany<Entity> {
+    Entity::update_many()
         .col_expr(Column::State, Expr::value(QUEUED))
         .col_expr(Column::LeasedBy, Expr::value(None::<String>))
         .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
         .col_expr(Column::LastError, Expr::value("the worker that had it did not come back"))
         .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
         .filter(Column::State.eq(LEASED))
-        .filter(Column::LeaseUntil.lte(millis(now)))
-        .exec(conn)
-        .await?;
-    Ok(done.rows_affected)
+}
+
+/// Queues again what a worker took and did not come back with: that counts as a failure. Tells how many.
+///
+/// # Errors
+/// When the database fails.
+pub async fn requeue_expired(conn: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<u64> {
+    Ok(requeue().filter(Column::LeaseUntil.lte(millis(now))).exec(conn).await?.rows_affected)
+}
+
+/// Queues again everything that a process had, which is not alive any more. Tells how many.
+///
+/// # Errors
+/// When the database fails.
+pub async fn requeue_of(conn: &impl ConnectionTrait, instance: &str) -> Result<u64> {
+    Ok(requeue().filter(Column::LeasedBy.starts_with(lease_of(instance, ""))).exec(conn).await?.rows_affected)
+}
+
+/// Queues again everything that anybody had: where one process serves, and it has just started. Tells how many.
+///
+/// # Errors
+/// When the database fails.
+pub async fn requeue_all(conn: &impl ConnectionTrait) -> Result<u64> {
+    Ok(requeue().exec(conn).await?.rows_affected)
+}
+
+/// True when there is something for a worker.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_due(conn: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<bool> {
+    let queued = Entity::find().select_only().column(Column::Id).filter(Column::State.eq(QUEUED)).limit(1);
+    if queued.into_tuple::<String>().one(conn).await?.is_some() {
+        return Ok(true);
+    }
+    Ok(next_due(conn).await?.is_some_and(|due| due <= now))
+}
+
+/// True when something leased was not come back with.
+///
+/// # Errors
+/// When the database fails.
+pub async fn has_expired(conn: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<bool> {
+    let query = Entity::find().select_only().column(Column::Id).filter(Column::State.eq(LEASED));
+    let query = query.filter(Column::LeaseUntil.lte(millis(now))).limit(1);
+    Ok(query.into_tuple::<String>().one(conn).await?.is_some())
 }
 
 /// When the next parked message is due: until then a worker with nothing to do may sleep.

@@ -16,6 +16,8 @@ mod conflicts;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
+mod database_away;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod healing;
@@ -37,6 +39,8 @@ mod quiet;
 mod receivers;
 #[cfg(test)]
 mod revert;
+#[cfg(test)]
+mod scale_out;
 #[cfg(test)]
 mod sign_in;
 #[cfg(test)]

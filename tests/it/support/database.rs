@@ -1,9 +1,11 @@
 //! The database of a world: a SQLite file, or a database of its own on the server that `TEST_DATABASE_URL` names.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection, DbErr, Statement};
+use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 static MADE: AtomicU32 = AtomicU32::new(0);
@@ -27,6 +29,18 @@ impl Database {
             Ok(server) => Self::on(runtime, &server),
             Err(_) => Self { url: format!("sqlite://{}/espo-outlook.db?mode=rwc", folder.display()), server: None },
         }
+    }
+
+    /// Where several processes can meet: on the server that `TEST_DATABASE_URL` names, or else `TEST_POSTGRES_URL`.
+    pub fn shared(runtime: &Handle) -> Self {
+        let server = ["TEST_DATABASE_URL", "TEST_POSTGRES_URL"].iter().find_map(|name| std::env::var(name).ok());
+        Self::on(
+            runtime,
+            &server.expect(
+                "TEST_POSTGRES_URL names no server: `tests/run` starts one, and so does `tests/servers/postgres.sh start DIR`; \
+                 TEST_WITHOUT_DATABASE_SERVERS=1 leaves these tests out",
+            ),
+        )
     }
 
     /// On a server.
@@ -72,6 +86,15 @@ impl Database {
     }
 }
 
+/// Whether tests that need a database server are left out on purpose.
+pub fn without_servers() -> bool {
+    let is_left_out = std::env::var("TEST_WITHOUT_DATABASE_SERVERS").is_ok_and(|value| !value.is_empty());
+    if is_left_out {
+        eprintln!("left out: TEST_WITHOUT_DATABASE_SERVERS is set");
+    }
+    is_left_out
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         let Some((runtime, connection, name)) = &self.server else { return };
@@ -81,4 +104,47 @@ impl Drop for Database {
             connection.execute_unprepared(&format!("DROP DATABASE {name} {force}")).await.ok();
         });
     }
+}
+
+/// A server of a test's own, which it may end.
+pub struct Server {
+    script: &'static str,
+    folder: TempDir,
+    pub url: String,
+}
+
+impl Server {
+    /// The kind that `TEST_DATABASE_URL` names; PostgreSQL when it names none.
+    pub fn start() -> Self {
+        let is_mysql = std::env::var("TEST_DATABASE_URL").is_ok_and(|url| url.starts_with("mysql"));
+        let script = if is_mysql { "mariadb.sh" } else { "postgres.sh" };
+        let folder = tempfile::tempdir().unwrap();
+        // The server runs as a user of its own.
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let url = run(script, "start", folder.path());
+        Self { script, folder, url }
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) {
+        run(self.script, "kill", self.folder.path());
+    }
+
+    /// At the address that it had.
+    pub fn start_again(&self) {
+        assert_eq!(run(self.script, "start", self.folder.path()), self.url);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        run(self.script, "kill", self.folder.path());
+    }
+}
+
+fn run(script: &str, command: &str, folder: &Path) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(script);
+    let done = Command::new(script).arg(command).arg(folder.join("server")).stdin(Stdio::null()).output().unwrap();
+    assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8_lossy(&done.stdout).trim().to_owned()
 }

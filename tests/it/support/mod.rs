@@ -8,6 +8,7 @@ mod site;
 mod world;
 
 pub use browser::{Browser, Page};
+pub use database::{Server, without_servers};
 pub use product::command;
 pub use sides::{at, day, espo, espo_day, graph_day, graph_time, title, writes};
 pub use site::{Answer, Site};

@@ -13,6 +13,8 @@ pub struct Product {
     child: Option<Child>,
     pub env: BTreeMap<String, String>,
     folder: PathBuf,
+    name: String,
+    roles: Option<String>,
 }
 
 fn prepared(args: &[&str], env: &BTreeMap<String, String>, folder: &Path) -> Command {
@@ -33,14 +35,27 @@ pub fn command(args: &[&str], env: &BTreeMap<String, String>, folder: &Path) -> 
 
 impl Product {
     pub fn new(folder: &Path, env: BTreeMap<String, String>) -> Self {
-        Self { child: None, env, folder: folder.to_owned() }
+        Self { child: None, env, folder: folder.to_owned(), name: "product".to_owned(), roles: None }
+    }
+
+    /// The same program beside this one, on another address and with other roles.
+    pub fn beside(&self, name: &str, bind: &str, roles: &str) -> Self {
+        let mut env = self.env.clone();
+        env.insert("SERVER__BIND".to_owned(), bind.to_owned());
+        Self { child: None, env, folder: self.folder.clone(), name: name.to_owned(), roles: Some(roles.to_owned()) }
+    }
+
+    pub fn set_roles(&mut self, roles: &str) {
+        self.roles = Some(roles.to_owned());
     }
 
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let errors = log.try_clone().unwrap();
-        let mut command = prepared(&["serve"], &self.env, &self.folder);
+        let mut args = vec!["serve"];
+        args.extend(self.roles.iter().flat_map(|roles| ["--roles", roles]));
+        let mut command = prepared(&args, &self.env, &self.folder);
         self.child = Some(command.stdout(log).stderr(errors).spawn().unwrap());
     }
 
@@ -49,7 +64,7 @@ impl Product {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.folder.join("product.log")
+        self.folder.join(format!("{}.log", self.name))
     }
 
     pub fn log(&self) -> String {
@@ -78,6 +93,21 @@ impl Product {
         child.kill().ok();
         child.wait().ok();
         false
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    /// SIGSTOP: it does nothing any more, and does not know.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal("-CONT");
     }
 
     /// How it ended, if it has ended by itself.

@@ -66,6 +66,8 @@ pub struct Setup {
     has_public_url: bool,
     has_admin_account: bool,
     seeds: Option<Seeds>,
+    processes: &'static [&'static str],
+    server: Option<String>,
 }
 
 impl Default for Setup {
@@ -79,6 +81,8 @@ impl Default for Setup {
             has_public_url: true,
             has_admin_account: false,
             seeds: None,
+            processes: &[],
+            server: None,
         }
     }
 }
@@ -133,11 +137,26 @@ impl Setup {
         world
     }
 
+    /// Several processes on one database, each with its roles; the first one receives.
+    pub fn processes(mut self, roles: &'static [&'static str]) -> Self {
+        self.processes = roles;
+        self
+    }
+
+    /// A database on that server.
+    pub fn server(mut self, url: &str) -> Self {
+        self.server = Some(url.to_owned());
+        self
+    }
+
     /// Starts everything, binds, and waits until nothing moves any more.
     pub fn start(self) -> World {
         let bound = self.bound.clone();
         let mut world = World::prepare(self);
         world.serve();
+        for at in 0..world.beside.len() {
+            world.serve_beside(at);
+        }
         let done = world.product.command(&["setup", "espocrm"]);
         assert!(done.status.success(), "setup espocrm: {}", String::from_utf8_lossy(&done.stderr));
         let rules = world.rules.clone();
@@ -155,6 +174,8 @@ pub struct World {
     pub espo: EspoSim,
     pub graph: GraphSim,
     pub product: Product,
+    /// Further processes, and where they listen.
+    pub beside: Vec<(Product, String)>,
     pub url: String,
     pub token: String,
     ids: BTreeMap<String, String>,
@@ -202,7 +223,11 @@ impl World {
             urls
         });
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::new(runtime.handle(), folder.path());
+        let database = match &setup.server {
+            Some(server) => Database::on(runtime.handle(), server),
+            None if !setup.processes.is_empty() => Database::shared(runtime.handle()),
+            None => Database::new(runtime.handle(), folder.path()),
+        };
         let port = free_port();
         let url = format!("http://127.0.0.1:{port}");
         for base in [url.clone(), format!("http://localhost:{port}")] {
@@ -247,12 +272,21 @@ impl World {
             .no_proxy()
             .build()
             .unwrap();
-        let product = Product::new(folder.path(), env);
+        let mut product = Product::new(folder.path(), env);
+        let mut beside = Vec::new();
+        if let Some((first, others)) = setup.processes.split_first() {
+            product.set_roles(first);
+            for (at, roles) in others.iter().enumerate() {
+                let bind = format!("127.0.0.1:{}", free_port());
+                beside.push((product.beside(&format!("beside-{at}"), &bind, roles), format!("http://{bind}")));
+            }
+        }
         let (rules, sync_from) = (setup.rules, setup.sync_from);
         Self {
             espo,
             graph,
             product,
+            beside,
             url,
             token,
             ids,
@@ -305,6 +339,27 @@ impl World {
         }
     }
 
+    /// Starts one of the further processes.
+    pub fn serve_beside(&mut self, at: usize) {
+        let (product, url) = &mut self.beside[at];
+        product.start();
+        let url = format!("{url}/readyz");
+        let until = deadline(40);
+        loop {
+            let (product, _) = &mut self.beside[at];
+            if let Some(ended) = product.ended() {
+                panic!("a process ended while it started: {ended}\n{}", product.log());
+            }
+            let request = self.client.get(&url);
+            let status = self.runtime.block_on(async { request.send().await.ok().map(|answer| answer.status()) });
+            if status.is_some_and(|status| status == 200) {
+                return;
+            }
+            assert!(Instant::now() < until, "a process is not ready\n{}", self.beside[at].0.log());
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     pub fn crash(&mut self) {
         self.product.crash();
     }
@@ -315,9 +370,7 @@ impl World {
     }
 
     pub fn log_tail(&self) -> String {
-        let log = self.product.log();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
+        tail(&self.product.log())
     }
 
     // HTTP.
@@ -570,6 +623,11 @@ impl World {
     }
 }
 
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
 fn told(row: &Logged) -> String {
     format!("{} {} {}", row.method, row.path, row.body.as_deref().unwrap_or_default())
 }
@@ -577,15 +635,20 @@ fn told(row: &Logged) -> String {
 impl Drop for World {
     fn drop(&mut self) {
         self.product.crash();
+        self.beside.iter_mut().for_each(|(product, _)| product.crash());
         self.runtime.block_on(async {
             self.espo.stop().await;
             self.graph.stop().await;
         });
         if std::thread::panicking() {
             eprintln!("--- end of the log ---\n{}\n---", self.log_tail());
+            for (product, url) in &self.beside {
+                eprintln!("--- {url} ---\n{}\n---", tail(&product.log()));
+            }
             return;
         }
-        let log = self.product.log();
+        let mut log = self.product.log();
+        self.beside.iter().for_each(|(product, _)| log.push_str(&product.log()));
         let panicked: Vec<&str> = log.lines().filter(|line| line.contains("panicked")).collect();
         assert!(panicked.is_empty(), "the service panicked: {panicked:?}");
     }

@@ -215,7 +215,8 @@ fn history_shows_old_and_new_and_takes_back() {
     world.settle();
     let mut site = world.admin_site();
     let list = site.page(&format!("/history?record_id={id}&type=update"));
-    let entry = list.split("href=\"/history/").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let entry =
+        list.split("<td data-label=\"When\"><a href=\"/history/").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let text = site.page(&format!("/history/{entry}"));
     assert!(text.contains("<pre>Before</pre>") && text.contains("<pre>After</pre>"), "{text}");
     site.does(&format!("/history/{entry}"), &[]);
@@ -262,7 +263,7 @@ fn markup_in_what_either_system_sends_stays_text() {
 }
 
 /// Every page that an administrator has.
-const ADMIN_PAGES: [&str; 17] = [
+const ADMIN_PAGES: [&str; 18] = [
     "/",
     "/users",
     "/holds",
@@ -273,6 +274,7 @@ const ADMIN_PAGES: [&str; 17] = [
     "/messages?state=dead",
     "/subscriptions",
     "/log",
+    "/audit",
     "/setup",
     "/settings",
     "/rules",
@@ -495,4 +497,29 @@ fn a_fresh_service_is_set_up_in_the_browser_without_a_restart() {
     world.espo_create("anna", "The first", json!({}));
     world.one_event("anna", "The first");
     assert!(world.user_site("anna").page("/me").contains("In step"));
+}
+
+#[test]
+fn several_changes_are_previewed_and_taken_back() {
+    let world = World::start();
+    let (id, _) = world.pair("One", json!({}));
+    for name in ["Two", "Three"] {
+        world.espo_update(&id, json!({ "name": name }));
+        world.one_event("anna", name);
+        world.settle();
+    }
+    let mut site = world.admin_site();
+    assert_eq!(site.get("/history/revert").status, 400, "not everything at once");
+    let list = site.page(&format!("/history?record_id={id}"));
+    let offer = list.split("href=\"/history/revert?").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let first = world.history(&format!("record_id={id}&type=update")).pop().unwrap()["at"].as_str().unwrap().to_owned();
+    let preview = site.page(&format!("/history/revert?{}&since={first}", offer.replace("&#38;", "&")));
+    assert!(preview.contains("<dt>changed ones to put back</dt><dd>2</dd>"), "{preview}");
+    assert_eq!(world.espo.get_record("Meeting", &id).unwrap()["name"], "Three", "a preview does nothing");
+    let done = site.submit("/history/revert", &[("record_id", &id), ("since", &first)]);
+    assert!(done.text.contains("2 changes were taken back."), "{}", done.text);
+    world.one_event("anna", "One");
+    // All of it is noted.
+    let audit = site.page("/audit");
+    assert!(audit.contains("/history/revert") && audit.contains("administrator"), "{audit}");
 }

@@ -99,6 +99,12 @@ impl Which {
 
     /// The address of the next page.
     fn next(&self, base: &str, cursor: &str) -> String {
+        let cursor: String = url::form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
+        format!("{}&cursor={cursor}", self.address(base, base))
+    }
+
+    /// The same choice on another page; `base` is the list that it was made on.
+    fn address(&self, page: &str, base: &str) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         let fields = [
             ("kind", &self.kind),
@@ -115,7 +121,7 @@ impl Which {
         {
             query.append_pair(name, value);
         }
-        format!("{base}?{}", query.append_pair("cursor", cursor).finish())
+        format!("{page}?{}", query.finish())
     }
 }
 
@@ -129,6 +135,8 @@ struct HistoryPage<'a> {
     next: Option<String>,
     is_filtered: bool,
     base: &'static str,
+    /// Where all of these can be taken back.
+    revert: Option<String>,
 }
 
 async fn list(app: Data<App>, view: View, which: Query<Which>) -> Page {
@@ -153,6 +161,7 @@ pub(super) async fn list_of(app: &App, view: &View, which: &Which, base: &'stati
         next: page.next.map(|cursor| which.next(base, &cursor)),
         is_filtered: filter != whole,
         people,
+        revert: (filter.record_id.is_some() || filter.since.is_some()).then(|| which.address("/history/revert", base)),
         which,
         base,
     };

@@ -6,6 +6,7 @@
 //! do not bring the session's token.
 
 mod assets;
+mod audit;
 mod charts;
 mod cron_german;
 mod form;
@@ -19,6 +20,7 @@ mod messages;
 mod overview;
 mod prefs;
 mod records;
+mod reverts;
 mod roles;
 mod rules;
 mod schedules;
@@ -67,7 +69,10 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
     overview::configure(routes);
     users::configure(routes);
     holds::configure(routes);
+    // Before the single entries: `revert` is no id.
+    reverts::configure(routes);
     history::configure(routes);
+    audit::configure(routes);
     records::configure(routes);
     sync::configure(routes);
     messages::configure(routes);

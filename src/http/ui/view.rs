@@ -135,6 +135,7 @@ const MENU: &[(&str, bool, Links)] = &[
             ("/sync", "nav.sync"),
             ("/messages", "nav.messages"),
             ("/subscriptions", "nav.subscriptions"),
+            ("/audit", "nav.audit"),
             ("/log", "nav.log"),
         ],
     ),

@@ -102,7 +102,12 @@ impl Task<'_> {
             return Err(error);
         }
         if !stale {
-            self.private_copies(context, &mut next, seen_record.present()).await?;
+            // They follow what has just been written.
+            let written = outcomes.iter().rev().find_map(|outcome| match outcome {
+                Outcome::Record(record) => Some(&**record),
+                _ => None,
+            });
+            self.private_copies(context, &mut next, written.or(seen_record.present())).await?;
         }
         if let Some(Outcome::Refused(refusal)) = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Refused(_)))
         {

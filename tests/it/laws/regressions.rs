@@ -42,3 +42,10 @@ fn a_one_way_pair_that_moves_is_made_anew_from_the_record() {
     let edited = edit(1, Side::Outlook, What::Title, 11);
     holds(setting, vec![edited, Step::Act(Act::Assign { tag: 1, to: Who::Boris })]);
 }
+
+#[test]
+fn private_copies_follow_what_was_edited_in_outlook_at_once() {
+    let setting = Setting { attendees: Attendees::None, ..Setting::default() };
+    let invited = Step::Act(Act::Invite { tag: 1, side: Side::Espo, who: Who::Boris });
+    holds(setting, vec![invited, edit(1, Side::Outlook, What::Title, 12)]);
+}

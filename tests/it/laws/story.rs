@@ -262,7 +262,9 @@ pub struct Dice(SimIds);
 
 impl Dice {
     pub fn new(seed: u64) -> Self {
-        Self(SimIds::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+        // The sequences of neighbouring seeds must not be one sequence, begun at neighbouring places.
+        let first = SimIds::new(seed).bytes(8).try_into().unwrap();
+        Self(SimIds::new(u64::from_be_bytes(first)))
     }
 
     pub fn below(&self, n: usize) -> usize {

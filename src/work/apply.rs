@@ -3,9 +3,10 @@
 use chrono::{DateTime, Utc};
 use espocrm::Fetched;
 use store::links;
-use sync::{Action, Item, Link, LinkState, Outcome, Plan, Seen, Side, Verdict, View, absorb};
+use sync::{Action, Field, Item, Link, LinkState, Outcome, Plan, Record, Seen, Side, Target, Verdict, View, absorb};
 
 use super::context::Context;
+use super::copies;
 use super::error::WorkError;
 use super::execute::{Ends, execute, record_as_seen};
 use super::pair::{is_outside, left_alone};
@@ -107,13 +108,30 @@ impl Task<'_> {
                 Outcome::Record(record) => Some(&**record),
                 _ => None,
             });
-            self.private_copies(context, &mut next, written.or(seen_record.present())).await?;
+            let record = written.or(seen_record.present());
+            self.private_copies(context, &mut next, record).await?;
+            if let Some(record) = record {
+                self.look_again(context, &next, record, &plan).await?;
+            }
         }
         if let Some(Outcome::Refused(refusal)) = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Refused(_)))
         {
             return Err(WorkError::Refused(refusal.sentence.clone()));
         }
         Ok(if stale { Round::Again(Box::new(next)) } else { Round::Done(report) })
+    }
+
+    /// Whoever has just been invited and has answered in EspoCRM already answers once the invitation is there.
+    async fn look_again(&self, context: &Context, link: &Link, record: &Record, plan: &Plan) -> Result<(), WorkError> {
+        let invited = plan.steps.iter().any(|step| {
+            let people = step.action.writes().is_some_and(|writes| writes.contains_key(&Field::Participants));
+            people && step.action.side() == Side::Outlook
+        });
+        if invited && copies::is_unsent(context, link, record) {
+            let target = Target::Record { kind: record.kind, id: record.id.clone() };
+            crate::schedule::publish(self.app, [target], self.cause, None).await?;
+        }
+        Ok(())
     }
 
     /// Link, history and the end of the message, in one transaction.

@@ -17,6 +17,11 @@ use super::reconcile::{Report, Task};
 /// The marker of a private copy: not the link's own, so that it is never taken for the master.
 const COPY: &str = "copy:";
 
+/// How long Exchange may take to deliver an invitation.
+const DELIVERY: chrono::TimeDelta = chrono::TimeDelta::minutes(2);
+/// When it is looked whether it has been delivered.
+const DELIVERED_SOON: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// True for an item that is a private copy of ours.
 #[must_use]
 pub fn is_copy(item: &Item) -> bool {
@@ -27,7 +32,12 @@ pub fn is_copy(item: &Item) -> bool {
 ///
 /// # Errors
 /// See [`graph::Error`].
-pub async fn respond(context: &Context, link: &Link, address: &str, answer: Answer) -> Result<Outcome, WorkError> {
+pub async fn respond(
+    context: &Context,
+    link: &Link,
+    master: Option<&Item>,
+    (address, answer): (&str, Answer),
+) -> Result<Outcome, WorkError> {
     let of_address = |binding: &&store::bindings::Binding| {
         binding.mailbox.as_deref().map(sync::text::address).as_deref() == Some(address)
     };
@@ -42,13 +52,35 @@ pub async fn respond(context: &Context, link: &Link, address: &str, answer: Answ
         (None, Some(uid)) => own.graph.events_by_ical(&mailbox, uid).await?.into_iter().next().map(|item| item.id),
         (None, None) => None,
     };
-    let Some(id) = id else { return Ok(refused(format!("there is no copy of the event in the mailbox of {address}"))) };
+    let Some(id) = id else {
+        if master.is_some_and(|item| context.now() - item.modified < DELIVERY) {
+            return Err(WorkError::TooEarly { after: DELIVERED_SOON });
+        }
+        return Ok(refused(format!("there is no copy of the event in the mailbox of {address}")));
+    };
     own.graph.respond(&mailbox, &id, answer, true).await?;
     Ok(Outcome::Answered)
 }
 
 fn refused(sentence: String) -> Outcome {
     Outcome::Refused(Refusal { status: 0, sentence })
+}
+
+/// True when an answer that EspoCRM knows is still to be sent by somebody who has just been invited.
+pub fn is_unsent(context: &Context, link: &Link, record: &Record) -> bool {
+    let people = record.values.get(&Field::Participants).and_then(Value::as_people);
+    let Some(agreed) = link.base.get(&Field::Participants) else { return false };
+    let (Some(people), Some(agreed), Some(invited)) = (people, agreed.espo.as_people(), agreed.outlook.as_people())
+    else {
+        return false;
+    };
+    people.0.iter().any(|(address, person)| {
+        let differs = |known: &sync::Person| known.answer != person.answer;
+        person.answer != Answer::None
+            && context.bound.contains(address)
+            && invited.0.contains_key(address)
+            && agreed.0.get(address).is_some_and(differs)
+    })
 }
 
 /// An item with the answers that attendees' own copies tell.

@@ -35,7 +35,7 @@ pub async fn execute(context: &Context, link: &Link, ends: &Ends<'_>, action: &A
         Action::CreateRecord { kind, writes } => create_record(context, link, ends, *kind, writes).await,
         Action::UpdateRecord { writes } => update_record(context, link, ends, writes).await,
         Action::DeleteRecord => delete_record(context, ends).await,
-        Action::Respond { address, answer } => copies::respond(context, link, address, *answer).await,
+        Action::Respond { address, answer } => copies::respond(context, link, ends.item, (address, *answer)).await,
     };
     outcome.or_else(settle)
 }

@@ -72,7 +72,7 @@ pub fn absorb(mut link: Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]
         apply(&mut link, &step.action, outcome, now);
     }
     note_files(&mut link, view, plan, outcomes);
-    rebase(&mut link, plan, outcomes);
+    rebase(&mut link, view, plan, outcomes);
     note_sent(&mut link, view, plan, outcomes);
     prune(&mut link, now);
     if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Stale | Outcome::Unsure)) {
@@ -198,7 +198,7 @@ fn note_item(link: &mut Link, item: &Item) {
 
 /// The written pair becomes the base. What the target shows counts, not what was sent: a server may have its own form of it.
 /// A field that was to be written on both sides (participants) moves only when both writes are confirmed.
-fn rebase(link: &mut Link, plan: &Plan, outcomes: &[Outcome]) {
+fn rebase(link: &mut Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]) {
     let mut shown: BTreeMap<&Field, Vec<(Side, Value, &Write)>> = BTreeMap::new();
     for (step, outcome) in plan.steps.iter().zip(outcomes) {
         let values = match outcome {
@@ -223,8 +223,24 @@ fn rebase(link: &mut Link, plan: &Plan, outcomes: &[Outcome]) {
             let own = written.iter().find(|(target, ..)| *target == side).map(|(_, value, _)| value.clone());
             own.or_else(|| written.first().map(|(_, _, write)| write.source.clone()))
         };
-        if let (Some(espo), Some(outlook)) = (on(Side::Espo), on(Side::Outlook)) {
+        if let (Some(mut espo), Some(outlook)) = (on(Side::Espo), on(Side::Outlook)) {
+            for (_, _, write) in written.iter().filter(|(side, ..)| *side == Side::Outlook) {
+                leave_unsent(&mut espo, &outlook, write, view);
+            }
             link.base.insert(field.clone(), Agreed { espo, outlook });
+        }
+    }
+}
+
+/// Who has just been invited cannot have answered yet: what EspoCRM knows of an answer is still to be sent, once there is a
+/// copy in the invited person's own mailbox.
+fn leave_unsent(espo: &mut Value, outlook: &Value, write: &Write, view: &View<'_>) {
+    let old = write.old.as_ref().and_then(Value::as_people);
+    let (Value::People(espo), Some(outlook)) = (espo, outlook.as_people()) else { return };
+    let is_new = |address: &String| old.is_none_or(|old| !old.0.contains_key(address));
+    for (address, person) in espo.0.iter_mut().filter(|(address, _)| view.bound.contains(*address) && is_new(address)) {
+        if let Some(invited) = outlook.0.get(address) {
+            person.answer = invited.answer;
         }
     }
 }

@@ -100,6 +100,8 @@ async fn finish(play: &mut Play<'_>, law: Law, seed: u64) -> Result<Shown, Strin
     play.stage.espo.wire().clear();
     play.stage.graph.wire().clear();
     let restless = || "it never comes to rest".to_owned();
+    // Whoever asked for a pause has it: what is swept at the end can be swept.
+    play.stage.time.advance(TimeDelta::minutes(if law == Law::SurvivesCrashes { 5 } else { 0 }));
     play.learn().await;
     play.switch_on();
     if law == Law::SameEnd {

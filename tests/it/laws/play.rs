@@ -277,6 +277,13 @@ impl<'a> Play<'a> {
             if !self.rest().await {
                 return false;
             }
+            if self.mode == Mode::Hints && self.setting.all_kinds {
+                // A task that came and went between two polls is told of by neither.
+                self.run(Run::Poll).await;
+                if !self.rest().await {
+                    return false;
+                }
+            }
             if self.pending.is_empty() || self.mode == Mode::Sweeps {
                 return true;
             }

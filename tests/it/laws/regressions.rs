@@ -1,9 +1,9 @@
 //! Stories that once broke a law, shrunk.
 
-use sync::{Attendees, Direction, Side};
+use sync::{Attendees, Direction, Kind, Side};
 
 use super::play::Mode;
-use super::story::{Act, Setting, Step, Story, What, Who};
+use super::story::{Act, Setting, Step, Story, What, Who, Word};
 use super::{Law, Theatre, on_a_thread};
 
 /// Tells a story to both kinds of EspoCRM.
@@ -48,4 +48,21 @@ fn private_copies_follow_what_was_edited_in_outlook_at_once() {
     let setting = Setting { attendees: Attendees::None, ..Setting::default() };
     let invited = Step::Act(Act::Invite { tag: 1, side: Side::Espo, who: Who::Boris });
     holds(setting, vec![invited, edit(1, Side::Outlook, What::Title, 12)]);
+}
+
+#[test]
+fn an_answer_given_before_the_invitation_is_out_is_sent_once_it_is() {
+    let invited = Step::Act(Act::Invite { tag: 1, side: Side::Espo, who: Who::Boris });
+    for word in [Word::Accept, Word::Tentative, Word::Decline] {
+        let answered = Step::Act(Act::Answer { tag: 1, side: Side::Espo, who: Who::Boris, word });
+        holds(Setting::default(), vec![invited.clone(), answered]);
+    }
+}
+
+#[test]
+fn a_task_deleted_before_the_list_was_read_again_is_missed_by_the_next_sweep() {
+    let setting = Setting { all_kinds: true, ..Setting::default() };
+    let (kind, by) = (Kind::Task, Who::Boris);
+    let made = Step::Act(Act::Create { tag: 3, kind, by, side: Side::Espo, value: 12 });
+    holds(setting, vec![made, Step::Settle, Step::Act(Act::Delete { tag: 3, side: Side::Outlook })]);
 }

@@ -3,10 +3,16 @@
 //! A sealed text is `1.<key id>.<base64url of nonce and ciphertext>`, XChaCha20-Poly1305 with a random 192-bit nonce (long
 //! enough to be drawn at random for ever). The purpose is authenticated data: a secret that was sealed as one thing cannot
 //! be opened as another, so rows cannot be swapped.
+//!
+//! # Several keys
+//! The first key seals; all of them open. A file holds one key a line, the newest first: [`Vault::renew`] puts a new one there
+//! before anything is sealed with it, and a process that meets a key id that it does not know, or a changed file, reads the
+//! file again. So a running service takes over a new key by itself, and what it sealed in between can still be opened.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -21,16 +27,40 @@ const NONCE: usize = 24;
 /// Name of the key's file in the working folder, where the database is on a server.
 const NAME: &str = "espo-outlook";
 
-/// Seals and opens secrets.
+/// Seals and opens secrets. Clones share their keys.
 #[derive(Clone)]
 pub struct Vault {
-    cipher: Arc<XChaCha20Poly1305>,
-    key_id: String,
+    keys: Arc<RwLock<Keys>>,
+    file: Option<PathBuf>,
+}
+
+/// The keys, the one that seals first, and when the file was written from which they are.
+#[derive(Clone)]
+struct Keys {
+    all: Vec<Keyed>,
+    written: Option<SystemTime>,
+}
+
+#[derive(Clone)]
+struct Keyed {
+    id: String,
+    cipher: XChaCha20Poly1305,
+}
+
+impl Keyed {
+    fn parse(text: &str) -> Result<Self, VaultError> {
+        let text = text.trim();
+        let bytes = STANDARD.decode(text).or_else(|_| URL_SAFE_NO_PAD.decode(text)).map_err(|_| VaultError::Key)?;
+        let key = Key::try_from(bytes.as_slice()).map_err(|_| VaultError::Key)?;
+        let digest = Sha256::new_with_prefix(b"espo-outlook key id").chain_update(key).finalize();
+        let id = hex::encode(digest).chars().take(8).collect();
+        Ok(Self { id, cipher: XChaCha20Poly1305::new(&key) })
+    }
 }
 
 impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vault").field("key_id", &self.key_id).finish_non_exhaustive()
+        f.debug_struct("Vault").field("key_id", &self.key_id()).finish_non_exhaustive()
     }
 }
 
@@ -65,6 +95,18 @@ pub enum VaultError {
     /// The cipher refused.
     #[error("a secret cannot be sealed")]
     Seal,
+    /// There is no file to put a new key into.
+    #[error(
+        "the encryption key is given by security.encryption_key: put a new one there (`openssl rand -base64 32`) and the old one into security.previous_encryption_keys, restart the service, and run this again"
+    )]
+    Configured,
+}
+
+impl VaultError {
+    fn file(path: &Path) -> impl Fn(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path: path.clone(), source }
+    }
 }
 
 impl Vault {
@@ -77,7 +119,10 @@ impl Vault {
     /// When there is no usable key.
     pub fn open(config: &Config) -> Result<Self, VaultError> {
         if let Some(key) = &config.security.encryption_key {
-            return Self::with_key(key);
+            let previous = config.security.previous_encryption_keys.iter();
+            let all = std::iter::once(key).chain(previous).map(|key| Keyed::parse(key.expose_secret()));
+            let keys = Keys { all: all.collect::<Result<_, _>>()?, written: None };
+            return Ok(Self { keys: Arc::new(RwLock::new(keys)), file: None });
         }
         if let Some(path) = &config.security.encryption_key_file {
             if !path.exists() {
@@ -95,27 +140,69 @@ impl Vault {
     ///
     /// When it is no such key.
     pub fn with_key(key: &SecretString) -> Result<Self, VaultError> {
-        let bytes = STANDARD
-            .decode(key.expose_secret().trim())
-            .or_else(|_| URL_SAFE_NO_PAD.decode(key.expose_secret().trim()))
-            .map_err(|_| VaultError::Key)?;
-        let key = Key::try_from(bytes.as_slice()).map_err(|_| VaultError::Key)?;
-        let digest = Sha256::new_with_prefix(b"espo-outlook key id").chain_update(key).finalize();
-        let key_id = hex::encode(digest).chars().take(8).collect();
-        Ok(Self { cipher: Arc::new(XChaCha20Poly1305::new(&key)), key_id })
+        let keys = Keys { all: vec![Keyed::parse(key.expose_secret())?], written: None };
+        Ok(Self { keys: Arc::new(RwLock::new(keys)), file: None })
     }
 
     fn from_file(path: &Path) -> Result<Self, VaultError> {
-        let failed = |source| VaultError::File { path: path.to_owned(), source };
         match create_key_file(path) {
             Ok(()) => {
                 tracing::info!(path = %path.display(), "generated an encryption key; keep a copy of it with the backups")
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(VaultError::file(path)(error)),
         }
-        let text = std::fs::read_to_string(path).map_err(failed)?;
-        Self::with_key(&SecretString::from(text))
+        Ok(Self { keys: Arc::new(RwLock::new(read_keys(path)?)), file: Some(path.to_owned()) })
+    }
+
+    /// The id of the key that seals.
+    #[must_use]
+    pub fn key_id(&self) -> String {
+        self.keys().all.first().map(|key| key.id.clone()).unwrap_or_default()
+    }
+
+    /// The file of the keys, unless they are given in the configuration.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    fn keys(&self) -> Keys {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the file again, when it was written since.
+    fn follow(&self) {
+        let Some(path) = &self.file else { return };
+        let written = std::fs::metadata(path).and_then(|found| found.modified()).ok();
+        if written == self.keys().written {
+            return;
+        }
+        match read_keys(path) {
+            Ok(fresh) => {
+                tracing::info!(path = %path.display(), "the encryption keys are read again");
+                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+            }
+            Err(error) => tracing::error!(%error, "the encryption keys cannot be read again; the known ones stay"),
+        }
+    }
+
+    /// Puts a new key before the others of the file; those whose ids are not in `needed` are dropped from it. From then on
+    /// everything is sealed with the new key. Gives its id.
+    ///
+    /// # Errors
+    ///
+    /// When the keys are given in the configuration, or the file cannot be written.
+    pub fn renew(&self, needed: &[String]) -> Result<String, VaultError> {
+        let path = self.file.as_deref().ok_or(VaultError::Configured)?;
+        let text = std::fs::read_to_string(path).map_err(VaultError::file(path))?;
+        let is_needed = |line: &&str| Keyed::parse(line).is_ok_and(|key| needed.contains(&key.id));
+        let lines = std::iter::once(STANDARD.encode(Key::generate()))
+            .chain(text.lines().filter(is_needed).map(str::to_owned))
+            .collect::<Vec<_>>();
+        replace_file(path, &format!("{}\n", lines.join("\n"))).map_err(VaultError::file(path))?;
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = read_keys(path)?;
+        Ok(self.key_id())
     }
 
     /// Seals a secret for a purpose.
@@ -124,12 +211,14 @@ impl Vault {
     ///
     /// When the cipher refuses, which it does not.
     pub fn seal(&self, purpose: &str, secret: &str) -> Result<String, VaultError> {
+        self.follow();
+        let key = self.keys().all.into_iter().next().ok_or(VaultError::Key)?;
         let nonce = XNonce::generate();
         let payload = Payload { msg: secret.as_bytes(), aad: purpose.as_bytes() };
-        let sealed = self.cipher.encrypt(&nonce, payload).map_err(|_| VaultError::Seal)?;
+        let sealed = key.cipher.encrypt(&nonce, payload).map_err(|_| VaultError::Seal)?;
         let mut bytes = nonce.to_vec();
         bytes.extend(sealed);
-        Ok(format!("1.{}.{}", self.key_id, URL_SAFE_NO_PAD.encode(bytes)))
+        Ok(format!("1.{}.{}", key.id, URL_SAFE_NO_PAD.encode(bytes)))
     }
 
     /// Opens what was sealed for that purpose.
@@ -138,18 +227,45 @@ impl Vault {
     ///
     /// When it was sealed with another key or for another purpose, or was changed.
     pub fn open_secret(&self, purpose: &str, sealed: &str) -> Result<SecretString, VaultError> {
-        let text = sealed.strip_prefix("1.").and_then(|rest| rest.split_once('.')).ok_or(VaultError::Sealed)?;
-        let (key_id, text) = text;
-        if key_id != self.key_id {
-            return Err(VaultError::Sealed);
-        }
+        let (id, text) = parts(sealed).ok_or(VaultError::Sealed)?;
+        let key = match self.key(id) {
+            Some(key) => key,
+            None => {
+                self.follow();
+                self.key(id).ok_or(VaultError::Sealed)?
+            }
+        };
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| VaultError::Sealed)?;
         let (nonce, sealed) = bytes.split_at_checked(NONCE).ok_or(VaultError::Sealed)?;
         let nonce = XNonce::try_from(nonce).map_err(|_| VaultError::Sealed)?;
         let payload = Payload { msg: sealed, aad: purpose.as_bytes() };
-        let secret = self.cipher.decrypt(&nonce, payload).map_err(|_| VaultError::Sealed)?;
+        let secret = key.cipher.decrypt(&nonce, payload).map_err(|_| VaultError::Sealed)?;
         String::from_utf8(secret).map(SecretString::from).map_err(|_| VaultError::Sealed)
     }
+
+    fn key(&self, id: &str) -> Option<Keyed> {
+        self.keys().all.into_iter().find(|key| key.id == id)
+    }
+}
+
+fn parts(sealed: &str) -> Option<(&str, &str)> {
+    sealed.strip_prefix("1.")?.split_once('.')
+}
+
+/// The id of the key with which a text was sealed.
+#[must_use]
+pub fn key_id(sealed: &str) -> Option<&str> {
+    parts(sealed).map(|(id, _)| id)
+}
+
+fn read_keys(path: &Path) -> Result<Keys, VaultError> {
+    let failed = VaultError::file(path);
+    // The time first: what is written in between is read again.
+    let written = std::fs::metadata(path).and_then(|found| found.modified()).ok();
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let all = lines.map(Keyed::parse).collect::<Result<Vec<_>, _>>()?;
+    if all.is_empty() { Err(VaultError::Key) } else { Ok(Keys { all, written }) }
 }
 
 /// A hash that may lie in the database where only "is it the same?" is ever asked: tickets, states, cookies, and the
@@ -181,6 +297,19 @@ fn create_key_file(path: &Path) -> std::io::Result<()> {
     let mut file = options.open(path)?;
     writeln!(file, "{}", STANDARD.encode(Key::generate()))?;
     file.sync_all()
+}
+
+/// Writes another file and puts it in the place of this one, so that nobody ever reads half a file.
+fn replace_file(path: &Path, text: &str) -> std::io::Result<()> {
+    let beside = path.with_extension("key.new");
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)
 }
 
 #[cfg(test)]
@@ -241,5 +370,37 @@ mod tests {
         let mut config = Config::defaults().unwrap();
         config.security.encryption_key_file = Some(dir.path().join("missing.key"));
         assert!(matches!(Vault::open(&config), Err(VaultError::Missing(_))));
+    }
+
+    #[test]
+    fn a_process_takes_over_a_key_that_another_one_has_put_into_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::defaults().unwrap();
+        config.database.url = SecretString::from(format!("sqlite://{}/x.db?mode=rwc", dir.path().display()));
+        let (running, command) = (Vault::open(&config).unwrap(), Vault::open(&config).unwrap());
+        let before = running.seal("p", "old").unwrap();
+        let old = running.key_id();
+        let new = command.renew(std::slice::from_ref(&old)).unwrap();
+        assert_ne!(old, new);
+        let after = command.seal("p", "new").unwrap();
+        assert_eq!(key_id(&after), Some(new.as_str()));
+        assert_eq!(running.open_secret("p", &after).unwrap().expose_secret(), "new");
+        assert_eq!(running.open_secret("p", &before).unwrap().expose_secret(), "old");
+        assert_eq!(key_id(&running.seal("p", "x").unwrap()), Some(new.as_str()));
+        let last = command.renew(&[new]).unwrap();
+        assert!(command.open_secret("p", &before).is_err(), "a key that nothing needs is still there");
+        assert_eq!(Vault::open(&config).unwrap().key_id(), last);
+    }
+
+    #[test]
+    fn a_key_of_the_configuration_is_not_renewed_and_previous_ones_still_open() {
+        let text = |byte: u8| SecretString::from(STANDARD.encode([byte; 32]));
+        let mut config = Config::defaults().unwrap();
+        config.security.encryption_key = Some(text(2));
+        config.security.previous_encryption_keys = vec![text(1)];
+        let vault = Vault::open(&config).unwrap();
+        let old = Vault::with_key(&text(1)).unwrap().seal("p", "hush").unwrap();
+        assert_eq!(vault.open_secret("p", &old).unwrap().expose_secret(), "hush");
+        assert!(matches!(vault.renew(&[]), Err(VaultError::Configured)));
     }
 }

@@ -210,22 +210,39 @@ impl Run<'_> {
     }
 }
 
-/// Makes the custom fields: the switch, which users see, and the marker, which they do not.
+/// Puts the switch into the detail layout of a kind, where users find it.
+async fn shown(client: &espocrm::Client, kind: Kind, attribute: &str, dry_run: bool) -> Result<Step, ProvisionError> {
+    let what = format!("{}.{attribute} in the detail layout", kind.entity());
+    if !client.can_act_as_users() {
+        let note = format!(
+            "only administrators may change layouts: set espocrm.admin_username and espocrm.admin_password, or add \
+             {attribute} in the Layout Manager"
+        );
+        return Ok(Step { note: Some(note), ..step(what, Done::Missing) });
+    }
+    Ok(match client.show_field(kind, attribute, dry_run).await? {
+        Provision::Created => step(what, Done::Created),
+        Provision::Existed => step(what, Done::Present),
+    })
+}
+
+/// Makes the custom fields: the switch, which users see, and the marker, which they do not. On request the switch is put into
+/// the detail layouts, which are the operator's own otherwise.
 ///
 /// # Errors
 ///
 /// When EspoCRM refuses.
-pub async fn fields(app: &App, dry_run: bool) -> Result<Vec<Step>, ProvisionError> {
+pub async fn fields(app: &App, dry_run: bool, layout: bool) -> Result<Vec<Step>, ProvisionError> {
     let connection = app.connections().espocrm().ok_or(ProvisionError::NotConfigured)?;
     let client = &connection.client;
     let names = &app.config().espocrm;
     let wanted = [
-        (&names.switch_field, FieldKind::Bool { default: true }, "Synchronize with Outlook", true),
-        (&names.marker_field, FieldKind::Varchar { max: 100 }, "Outlook marker", false),
+        (&names.switch_field, FieldKind::Bool { default: true }, "Synchronize with Outlook"),
+        (&names.marker_field, FieldKind::Varchar { max: 100 }, "Outlook marker"),
     ];
     let mut steps = Vec::new();
     for kind in Kind::ALL {
-        for (attribute, form, label, is_shown) in wanted {
+        for (attribute, form, label) in wanted {
             let what = format!("{}.{attribute}", kind.entity());
             if client.has_field(kind, attribute).await? {
                 steps.push(step(what, Done::Present));
@@ -237,13 +254,13 @@ pub async fn fields(app: &App, dry_run: bool) -> Result<Vec<Step>, ProvisionErro
                 steps.push(Step { note: Some(note), ..step(what, Done::Missing) });
             } else {
                 if !dry_run {
-                    let made = client.create_field(kind, attribute, form, label).await?;
-                    if is_shown && made == Provision::Created {
-                        client.show_field(kind, attribute).await?;
-                    }
+                    client.create_field(kind, attribute, form, label).await?;
                 }
                 steps.push(step(what, Done::Created));
             }
+        }
+        if layout {
+            steps.push(shown(client, kind, &names.switch_field, dry_run).await?);
         }
     }
     if !dry_run && steps.iter().any(|step| step.done == Done::Created) {

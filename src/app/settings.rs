@@ -55,6 +55,14 @@ impl Default for Settings {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
+impl Secret {
+    /// Whether it begins with what its issuer tells of it.
+    #[must_use]
+    pub fn begins_with(&self, hint: &str) -> bool {
+        !hint.is_empty() && self.0.starts_with(hint)
+    }
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[secret]")

@@ -116,11 +116,11 @@ impl Purse {
     }
 }
 
-fn access_purpose(name: &str) -> String {
+pub(super) fn access_purpose(name: &str) -> String {
     format!("access:{name}")
 }
 
-fn refresh_purpose(name: &str) -> String {
+pub(super) fn refresh_purpose(name: &str) -> String {
     format!("refresh:{name}")
 }
 

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod demo;
 pub mod doctor;
 pub mod look;
+pub mod secrets;
 pub mod serve;
 pub mod setup;
 
@@ -69,6 +70,8 @@ enum Command {
         #[command(subcommand)]
         way: Migrate,
     },
+    /// The key with which tokens and secrets are sealed at rest.
+    Secrets(secrets::Args),
     /// Prints the OpenAPI document.
     Openapi,
 }
@@ -122,6 +125,7 @@ impl Cli {
             Command::Messages(args) => admin::messages(&config, &args).await,
             Command::Replay(args) => admin::replay(&config, &args).await,
             Command::Migrate { way } => migrate(&config, way).await,
+            Command::Secrets(args) => secrets::run(&config, &args).await,
             Command::Openapi => Ok(()),
             #[cfg(feature = "demo")]
             Command::Demo(_) => Ok(()),
@@ -139,7 +143,16 @@ fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
 
 /// Builds the service for a command that does not serve.
 async fn app(config: Config) -> anyhow::Result<App> {
-    Ok(App::build_with(config, Clock::System, BuildOptions::default()).await?)
+    let app = App::build_with(config, Clock::System, BuildOptions::default()).await?;
+    tell_new_token(&app);
+    Ok(app)
+}
+
+/// A token that was made just now is told, or nobody would ever know it.
+fn tell_new_token(app: &App) {
+    if app.admin_token_is_new() {
+        eprintln!("admin token (shown once, kept encrypted in the database): {}", app.admin_token().expose_secret());
+    }
 }
 
 /// Prints a line; whoever has closed the pipe wants no more.

@@ -13,6 +13,9 @@ pub struct Args {
     /// Only lists what would be done.
     #[arg(long)]
     dry_run: bool,
+    /// Puts the switch "Synchronize with Outlook" into the detail layouts, where users find it.
+    #[arg(long)]
+    layout: bool,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -21,7 +24,7 @@ pub struct Args {
 pub(super) async fn espocrm(config: Config, args: &Args) -> anyhow::Result<()> {
     let app = app(config).await?;
     let mut steps = provision::webhooks(&app, args.dry_run).await?;
-    let fields = provision::fields(&app, args.dry_run).await;
+    let fields = provision::fields(&app, args.dry_run, args.layout).await;
     let failed = match fields {
         Ok(fields) => {
             steps.extend(fields);

@@ -87,6 +87,8 @@ pub struct Security {
     pub encryption_key: Option<SecretString>,
     /// A file that holds them.
     pub encryption_key_file: Option<PathBuf>,
+    /// Keys that `encryption_key` has replaced: what was sealed with them can still be opened.
+    pub previous_encryption_keys: Vec<SecretString>,
 }
 
 /// `[espocrm]`; what is left out here may be entered in the pages.
@@ -187,7 +189,8 @@ pub struct Worker {
 /// `[log]`
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// What is logged, in the syntax of tracing's `EnvFilter`; the variable `RUST_LOG` goes before it.
+    /// What is logged, in the syntax of tracing's `EnvFilter`: `log.filter`, else the level `log.level`. The variable
+    /// `RUST_LOG` goes before both.
     pub filter: String,
     /// How.
     pub format: LogFormat,
@@ -239,6 +242,9 @@ impl Config {
             security: Security {
                 encryption_key: values.maybe("security.encryption_key", parse::encryption_key),
                 encryption_key_file: values.maybe("security.encryption_key_file", parse::path),
+                previous_encryption_keys: values
+                    .maybe("security.previous_encryption_keys", parse::encryption_keys)
+                    .unwrap_or_default(),
             },
             espocrm: Self::espocrm(values)?,
             microsoft: Self::microsoft(values)?,
@@ -269,7 +275,10 @@ impl Config {
                 longest: values.or("circuit.longest_pause", "30s", parse::pause)?,
             },
             log: Log {
-                filter: values.or("log.filter", "info", parse::text)?,
+                filter: match values.maybe("log.filter", parse::text) {
+                    Some(filter) => filter,
+                    None => values.or("log.level", "info", parse::log_level)?,
+                },
                 format: values.or("log.format", "auto", parse::log_format)?,
             },
             pairs: values.pairs(),

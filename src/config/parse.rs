@@ -35,6 +35,11 @@ pub fn encryption_key(text: &str) -> Parsed<SecretString> {
     }
 }
 
+/// Several of them, with commas in between.
+pub fn encryption_keys(text: &str) -> Parsed<Vec<SecretString>> {
+    list(text)?.iter().map(|key| encryption_key(key)).collect()
+}
+
 /// A bearer token: it travels in a header.
 pub fn admin_token(text: &str) -> Parsed<SecretString> {
     if text.len() < 8 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -189,6 +194,15 @@ pub fn mode(text: &str) -> Parsed<Mode> {
         "application" => Ok(Mode::Application),
         _ => Err("expected delegated or application".to_owned()),
     }
+}
+
+/// `error`, `warn`, `info`, `debug` or `trace`.
+pub fn log_level(text: &str) -> Parsed<String> {
+    let level = text.to_ascii_lowercase();
+    if ["error", "warn", "info", "debug", "trace"].contains(&level.as_str()) {
+        return Ok(level);
+    }
+    Err("expected error, warn, info, debug or trace".to_owned())
 }
 
 /// `auto`, `text` or `json`.

@@ -22,6 +22,7 @@ pub const KEYS: &[&str] = &[
     "queue.url",
     "security.encryption_key",
     "security.encryption_key_file",
+    "security.previous_encryption_keys",
     "espocrm.url",
     "espocrm.api_key",
     "espocrm.secret_key",
@@ -55,8 +56,21 @@ pub const KEYS: &[&str] = &[
     "circuit.failures",
     "circuit.pause",
     "circuit.longest_pause",
+    "log.level",
     "log.filter",
     "log.format",
+];
+
+/// Keys whose value may also be the content of a file, named by the same key with `_file` behind it: as container platforms
+/// hand out secrets.
+const FROM_FILES: &[&str] = &[
+    "server.admin_token",
+    "database.url",
+    "queue.url",
+    "espocrm.api_key",
+    "espocrm.secret_key",
+    "espocrm.admin_password",
+    "microsoft.client_secret",
 ];
 
 /// Why there is no configuration.
@@ -222,7 +236,22 @@ impl Reader {
         }
     }
 
+    /// The content of a file as the value of a key.
+    fn take_content(&mut self, key: &str, path: &Value, source: &Source) {
+        match path.as_str().map(str::trim) {
+            None => self.wrong.push(format!("{key}_file {source}: expected the path of a file")),
+            Some("") => {}
+            Some(path) => match std::fs::read_to_string(path) {
+                Ok(text) => self.take(key, &Value::String(text), source),
+                Err(error) => self.wrong.push(format!("{key}_file {source}: {path} cannot be read: {error}")),
+            },
+        }
+    }
+
     fn take(&mut self, key: &str, value: &Value, source: &Source) {
+        if let Some(of_file) = key.strip_suffix("_file").filter(|key| FROM_FILES.contains(key)) {
+            return self.take_content(of_file, value, source);
+        }
         if !KEYS.contains(&key) {
             let near = nearest(key);
             self.wrong.push(format!("unknown key {key} {source}; did you mean {near}?"));

@@ -18,10 +18,10 @@ use super::api::bindings::TICKET_LIVES;
 use super::problem::{Chain, Problem};
 use super::{engine, page, resource};
 use crate::app::App;
+use crate::app::secrets::VERIFIER;
 use crate::vault::{digest, matches_digest};
 
 const COOKIE: &str = "espo_outlook_sign_in";
-const VERIFIER: &str = "pkce";
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes

@@ -26,6 +26,7 @@ use super::{api, page, problem, resource};
         api::messages::list, api::messages::show, api::messages::replay, api::messages::replay_many, api::messages::delete,
         api::audit::list,
         api::subscriptions::list, api::subscriptions::renew, api::subscriptions::renew_all,
+        api::doctor::show,
     ),
     components(schemas(problem::Problem)),
     security(("admin_token" = [])),
@@ -106,6 +107,7 @@ mod tests {
             ("/api/v1/holds/{id}/confirm", "post"),
             ("/api/v1/roles", "put"),
             ("/api/v1/audit", "get"),
+            ("/api/v1/doctor", "get"),
         ];
         for (path, method) in wanted {
             assert!(document["paths"][path][method].is_object(), "{method} {path}");

@@ -18,6 +18,8 @@ mod crashes;
 #[cfg(test)]
 mod database_away;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod healing;

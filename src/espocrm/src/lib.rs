@@ -27,6 +27,7 @@ mod roster;
 mod schema;
 mod setup;
 mod sign_in;
+mod upkeep;
 pub mod webhook;
 mod wire;
 
@@ -41,3 +42,4 @@ pub use roster::{Entity, Found, Member, Resolved, Roster};
 pub use schema::{KindSchema, Me, Schema, User};
 pub use setup::{FieldKind, Provision, Webhook};
 pub use sign_in::SignIn;
+pub use upkeep::{WebhookJob, WebhookSettings};

@@ -31,9 +31,19 @@ pub struct Me {
     pub rights: Map<String, Value>,
     /// `all`, `team` or `no`: whom it may assign records to.
     pub assignment: Option<String>,
+    /// Fields that its role closes: scope, then field, then `read` or `edit`, then `no`. A write to one is dropped in silence.
+    pub fields: Map<String, Value>,
 }
 
 impl Me {
+    /// Fields of a scope that are closed to an action.
+    #[must_use]
+    pub fn closed(&self, scope: &str, action: &str) -> Vec<&str> {
+        let fields = self.fields.get(scope).and_then(Value::as_object).into_iter().flatten();
+        let closed = fields.filter(|(_, levels)| levels.get(action).and_then(Value::as_str) == Some("no"));
+        closed.map(|(field, _)| field.as_str()).collect()
+    }
+
     /// The level of a right: `all`, `team`, `own`, `no`, `yes`; none when the scope is not granted at all.
     #[must_use]
     pub fn right(&self, scope: &str, action: &str) -> Option<&str> {
@@ -152,6 +162,8 @@ struct Acl {
     table: Value,
     #[serde(default)]
     assignment_permission: Option<String>,
+    #[serde(default)]
+    field_table: Value,
 }
 
 #[derive(Default, Deserialize)]
@@ -267,6 +279,7 @@ impl AppUser {
             version: self.settings.and_then(|settings| settings.version),
             rights,
             assignment: self.acl.assignment_permission,
+            fields: if let Value::Object(fields) = self.acl.field_table { fields } else { Map::new() },
         }
     }
 }

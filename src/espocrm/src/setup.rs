@@ -155,12 +155,16 @@ impl Client {
         )))
     }
 
-    /// Puts a field into the detail layout, as the last row of the first panel, with the administrator account.
-    pub async fn show_field(&self, kind: Kind, attribute: &str) -> Result<Provision> {
+    /// Puts a field into the detail layout, as the last row of the first panel, with the administrator account. A dry run only
+    /// tells what would be done.
+    pub async fn show_field(&self, kind: Kind, attribute: &str, dry_run: bool) -> Result<Provision> {
         let path = [kind.entity(), "layout", "detail"];
         let mut layout: Json = self.send_by_admin(&Call::get(&path)).await?.json()?;
         if layout.to_string().contains(&format!("\"{attribute}\"")) {
             return Ok(Provision::Existed);
+        }
+        if dry_run {
+            return Ok(Provision::Created);
         }
         if let Some(panels) = layout.as_array_mut().filter(|panels| panels.is_empty()) {
             panels.push(json!({ "label": "", "rows": [] }));

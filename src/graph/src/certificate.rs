@@ -28,6 +28,7 @@ const BACKDATED: TimeDelta = TimeDelta::minutes(1);
 pub struct Certificate {
     key: Arc<dyn SigningKey>,
     thumbprint: String,
+    expires: Option<DateTime<Utc>>,
     made: Arc<AtomicU64>,
 }
 
@@ -68,7 +69,13 @@ impl Certificate {
             return Err(CertificateError::NotRsa);
         }
         let thumbprint = URL_SAFE_NO_PAD.encode(Sha256::digest(&certificate));
-        Ok(Self { key, thumbprint, made: Arc::default() })
+        Ok(Self { key, thumbprint, expires: not_after(&certificate), made: Arc::default() })
+    }
+
+    /// When it ends, when that can be read.
+    #[must_use]
+    pub const fn expires(&self) -> Option<DateTime<Utc>> {
+        self.expires
     }
 
     /// The proof that `client_id` is us, for one request to the token endpoint.
@@ -90,6 +97,44 @@ impl Certificate {
         let signature = signer.sign(signed.as_bytes()).map_err(|_| CertificateError::Sign)?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
+}
+
+/// The first element of DER: its tag, its content, and what follows it (X.690, definite lengths).
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = if first < 0x80 {
+        (usize::from(first), rest)
+    } else {
+        let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f)).filter(|(bytes, _)| bytes.len() <= 4)?;
+        (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}
+
+/// `notAfter` (RFC 5280, 4.1): version, serial number, algorithm and issuer stand before the validity.
+fn not_after(certificate: &[u8]) -> Option<DateTime<Utc>> {
+    const VERSION: u8 = 0xa0;
+    const UTC_TIME: u8 = 0x17;
+    let (_, whole, _) = element(certificate)?;
+    let (_, mut rest, _) = element(whole)?;
+    if let Some((VERSION, _, after)) = element(rest) {
+        rest = after;
+    }
+    for _ in ["serialNumber", "signature", "issuer"] {
+        rest = element(rest)?.2;
+    }
+    let (_, validity, _) = element(rest)?;
+    let (tag, text, _) = element(element(validity)?.2)?;
+    let text = std::str::from_utf8(text).ok()?;
+    // Two digits of a year: up to 49 they are of this century.
+    let text = match (tag, text.get(..2)?.parse::<u32>().ok()?) {
+        (UTC_TIME, year) => format!("{}{text}", if year < 50 { "20" } else { "19" }),
+        _ => text.to_owned(),
+    };
+    let at = chrono::NaiveDateTime::parse_from_str(&text, "%Y%m%d%H%M%SZ").ok()?;
+    Some(at.and_utc())
 }
 
 #[cfg(test)]
@@ -120,6 +165,26 @@ mod tests {
         assert_eq!(claims["exp"].as_i64().unwrap() - claims["nbf"].as_i64().unwrap(), 360);
         let again = certificate.assertion("app", "https://login.example/token", now).unwrap();
         assert_ne!(decoded(again.split('.').nth(1).unwrap())["jti"], claims["jti"]);
+    }
+
+    #[test]
+    fn the_end_of_the_certificate_is_read_as_openssl_reads_it() {
+        let expires = Certificate::from_pem(PEM).unwrap().expires().unwrap();
+        assert_eq!(expires.to_rfc3339(), "2126-10-29T22:41:23+00:00");
+        for broken in
+            [&[][..], &[0x30], &[0x30, 0x82, 0xff], &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 1], &[0x30, 2, 0x30, 0]]
+        {
+            assert_eq!(not_after(broken), None);
+        }
+    }
+
+    #[test]
+    fn a_year_of_two_digits_is_of_this_century_up_to_49() {
+        let time = |text: &str| [&[0x17, 13][..], text.as_bytes()].concat();
+        let sequence = |content: &[u8]| [&[0x30, u8::try_from(content.len()).unwrap()], content].concat();
+        let validity = sequence(&[time("260101000000Z"), time("270203040506Z")].concat());
+        let body = sequence(&[&[2, 1, 1, 0x30, 0, 0x30, 0][..], &validity].concat());
+        assert_eq!(not_after(&sequence(&body)).unwrap().to_rfc3339(), "2027-02-03T04:05:06+00:00");
     }
 
     #[test]

@@ -197,6 +197,10 @@ impl Client {
         Ok(self.send(mailbox, Call::get(url)).await?.json::<Setting>()?.value)
     }
 
+    pub(crate) async fn access(&self, mailbox: &Mailbox) -> Result<SecretString> {
+        self.inner.tokens.access(mailbox).await.map_err(Error::from)
+    }
+
     pub(crate) fn mode(&self) -> Mode {
         self.inner.mode
     }
@@ -316,7 +320,7 @@ impl Client {
         }
     }
 
-    async fn attempt(&self, call: &Call<'_>, token: &SecretString) -> std::result::Result<Answer, Failure> {
+    pub(crate) async fn attempt(&self, call: &Call<'_>, token: &SecretString) -> std::result::Result<Answer, Failure> {
         let answer = self.head(call, token).await?;
         self.whole(call, answer).await.map_err(Failure::from)
     }

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod bindings;
+pub mod doctor;
 pub mod history;
 pub mod messages;
 pub mod records;
@@ -34,6 +35,7 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
     messages::configure(routes);
     subscriptions::configure(routes);
     audit::configure(routes);
+    doctor::configure(routes);
 }
 
 /// A page of a list.

@@ -40,6 +40,7 @@ pub mod oauth;
 pub mod roles;
 pub mod rules;
 pub mod sessions;
+pub mod sealed;
 pub mod settings;
 pub mod signals;
 pub mod subscriptions;

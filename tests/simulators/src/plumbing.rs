@@ -284,6 +284,8 @@ pub struct Logged {
     pub mailbox: Option<String>,
     /// Made by a person at the keyboard (header `X-Simulator-Person: 1` or a browser page), not by the client under test.
     pub person: bool,
+    /// W3C trace context that came with it.
+    pub traceparent: Option<String>,
     /// Answered by an injected fault.
     pub fault: bool,
     pub took: Duration,
@@ -468,6 +470,7 @@ impl Wire {
             body,
             mailbox: request.mailbox.clone(),
             person: request.person,
+            traceparent: request.header("traceparent").map(str::to_owned),
             fault: fault.is_some(),
             took: Duration::ZERO,
         });
@@ -736,7 +739,10 @@ async fn answer(request: HttpRequest, body: Bytes, served: Data<Served>) -> Http
         || plain.path.starts_with("/ui");
     match served.wire.run(plain, &served.handler).await {
         Outcome::Drop => HttpResponse::Ok().force_close().body(Broken),
-        Outcome::Answer(response) => to_actix(response),
+        Outcome::Answer(response) => {
+            let date = served.wire.clock.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            to_actix(response.header("Date", &date))
+        }
         Outcome::Cut(response) => {
             let half = Half { size: response.body.len() as u64, begin: Some(first_half(&response.body)) };
             to_actix(Response { body: Vec::new(), ..response }).map_body(|head, _| {

@@ -75,7 +75,20 @@ fn acl(state: &State, call: &Call<'_>) -> Value {
         "groupEmailAccountPermission": "no", "followerManagementPermission": "no", "dataPrivacyPermission": "no"})
 }
 
+/// What `data/config.php` holds besides the fields of the settings is told as well, when it was set.
 fn settings(state: &State, call: &Call<'_>) -> Value {
+    let mut shown = usual_settings(state, call);
+    let set = &state.settings;
+    if let Some(shown) = shown.as_object_mut() {
+        if set.event_portion != 20 {
+            shown.insert("webhookQueueEventPortionSize".into(), set.event_portion.into());
+        }
+        shown.insert("webhookAllowedAddressList".into(), json!(state.allowed_addresses()));
+    }
+    shown
+}
+
+fn usual_settings(state: &State, call: &Call<'_>) -> Value {
     json!({"version": VERSION, "timeZone": state.settings.zone.name(), "dateFormat": "DD.MM.YYYY", "timeFormat": "HH:mm",
         "weekStart": 0, "language": "en_US", "siteUrl": call.request.base, "recordListMaxSizeLimit": 200,
         "assignmentEmailNotifications": false, "defaultCurrency": "USD", "authenticationMethod": null})
@@ -199,6 +212,7 @@ pub(super) fn route(state: &mut State, call: &Call<'_>) -> Answer {
         return Err(Refusal::forbidden(if role { "No read access." } else { "" }));
     }
     match *call.parts {
+        ["ScheduledJob"] if call.method() == "GET" => ok(scheduled_jobs(state, call)),
         ["Admin", "rebuild" | "clearCache"] => ok(true),
         ["Admin", "fieldManager", entity] => create_field(state, call, entity),
         ["Admin", "fieldManager", entity, name] => field(state, call, entity, name),
@@ -218,6 +232,22 @@ pub(super) fn route(state: &mut State, call: &Call<'_>) -> Answer {
         }
         _ => Err(Refusal::new(404, "")),
     }
+}
+
+/// The job that sends webhooks; a fresh installation runs it every two minutes.
+fn scheduled_jobs(state: &State, call: &Call<'_>) -> Value {
+    let job = &state.settings.webhook_job;
+    let wanted = call.request.query("where[0][value]");
+    let rows: Vec<Value> = job
+        .iter()
+        .filter(|_| wanted.is_none_or(|wanted| wanted == "ProcessWebhookQueue"))
+        .map(|job| {
+            json!({"id": "job-webhooks", "name": "Process Webhook Queue", "job": "ProcessWebhookQueue",
+                "status": if job.is_active { "Active" } else { "Inactive" }, "scheduling": job.scheduling,
+                "lastRun": (state.clock.now() - job.idle).format("%Y-%m-%d %H:%M:%S").to_string()})
+        })
+        .collect();
+    json!({"total": rows.len(), "list": rows})
 }
 
 const FIELD_TYPES: &[&str] = &[

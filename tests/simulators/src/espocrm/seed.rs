@@ -163,7 +163,6 @@ impl EspoSim {
         });
     }
 
-    /// A user who is not active cannot log in, nor be acted as.
     /// Gives a user a second factor that shows this code, or takes it away.
     pub fn set_second_factor(&self, user_name: &str, code: Option<&str>) {
         self.with(|state| {
@@ -174,6 +173,38 @@ impl EspoSim {
         });
     }
 
+    /// A right of the connector's role: the level of an action on a scope (`all`, `team`, `own`, `no`).
+    pub fn set_right(&self, scope: &str, action: &str, level: &str) {
+        let mut state = lock(&self.shared.state);
+        let role = state.roles.get_mut(CONNECTOR_ROLE);
+        if let Some(levels) = role.and_then(|role| role.scopes.get_mut(scope)).and_then(Value::as_object_mut) {
+            levels.insert(action.to_owned(), level.into());
+        }
+    }
+
+    /// Takes a scope out of the connector's role.
+    pub fn close_scope(&self, scope: &str) {
+        if let Some(role) = lock(&self.shared.state).roles.get_mut(CONNECTOR_ROLE) {
+            role.scopes.insert(scope.to_owned(), false.into());
+        }
+    }
+
+    /// `assignmentPermission` of the connector's role: `all`, `team`, `no`.
+    pub fn set_assignment(&self, level: &str) {
+        if let Some(role) = lock(&self.shared.state).roles.get_mut(CONNECTOR_ROLE) {
+            level.clone_into(&mut role.assignment);
+        }
+    }
+
+    /// Closes a field to the connector's role, to `read` or to `edit`.
+    pub fn close_field(&self, entity: &str, field: &str, action: &str) {
+        if let Some(role) = lock(&self.shared.state).roles.get_mut(CONNECTOR_ROLE) {
+            let fields = role.fields.entry(entity).or_insert_with(|| json!({}));
+            fields[field][action] = "no".into();
+        }
+    }
+
+    /// A user who is not active cannot log in, nor be acted as.
     pub fn set_active(&self, user_name: &str, active: bool) {
         self.with(|state| {
             let id = state.live_user_id(user_name);

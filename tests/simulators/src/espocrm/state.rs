@@ -127,11 +127,23 @@ pub struct Reminder {
     pub seconds: i64,
 }
 
+/// The scheduled job that sends webhooks.
+#[derive(Clone, Debug)]
+pub(super) struct WebhookJob {
+    pub scheduling: String,
+    pub is_active: bool,
+    /// How long ago it ran.
+    pub idle: chrono::Duration,
+}
+
 /// What an administrator may set in the configuration.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub zone: Tz,
     pub allow_internal_webhooks: bool,
+    /// `webhookAllowedAddressList` of the configuration.
+    pub allowed_addresses: Vec<String>,
+    pub webhook_job: Option<WebhookJob>,
     pub webhooks_lost: bool,
     pub event_portion: usize,
     pub batch: usize,
@@ -180,6 +192,12 @@ impl State {
             settings: Settings {
                 zone: Tz::UTC,
                 allow_internal_webhooks: true,
+                allowed_addresses: Vec::new(),
+                webhook_job: Some(WebhookJob {
+                    scheduling: "*/2 * * * *".to_owned(),
+                    is_active: true,
+                    idle: chrono::Duration::seconds(30),
+                }),
                 webhooks_lost: false,
                 event_portion: 20,
                 batch: 50,

@@ -16,7 +16,7 @@ use super::EspoSim;
 use super::auth::hmac_sha256;
 use super::defs::{self, def};
 use super::refusal::Refusal;
-use super::state::{Actor, Record, State, UserType};
+use super::state::{Actor, Record, State, UserType, WebhookJob};
 use super::view;
 use crate::plumbing::lock;
 
@@ -102,6 +102,11 @@ fn is_internal(url: &Url) -> bool {
     }
 }
 
+/// `host:port`, as `webhookAllowedAddressList` has it.
+fn address(url: &Url) -> Option<String> {
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+}
+
 fn check_event(event: &str) -> Result<(&str, &str, Option<&str>), Refusal> {
     let mut parts = event.splitn(3, '.');
     let (entity, kind, field) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default(), parts.next());
@@ -170,10 +175,21 @@ impl State {
         Ok(answer)
     }
 
+    /// `webhookAllowedAddressList`; where all internal hosts are allowed, those that are used.
+    pub(super) fn allowed_addresses(&self) -> Vec<String> {
+        if !self.settings.allow_internal_webhooks {
+            return self.settings.allowed_addresses.clone();
+        }
+        let urls = self.table("Webhook").filter_map(|hook| Url::parse(hook.text("url")?).ok());
+        urls.filter_map(|url| address(&url)).collect()
+    }
+
     fn check_url(&self, url: &str) -> Result<(), Refusal> {
         let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let parsed = parsed.ok_or_else(|| Refusal::invalid("Webhook", "url", "valid"))?;
-        if !self.settings.allow_internal_webhooks && is_internal(&parsed) {
+        let is_allowed = self.settings.allow_internal_webhooks
+            || self.settings.allowed_addresses.iter().any(|one| Some(one) == address(&parsed).as_ref());
+        if !is_allowed && is_internal(&parsed) {
             return Err(Refusal::invalid("Webhook", "url", "notInternal"));
         }
         Ok(())
@@ -380,6 +396,23 @@ impl EspoSim {
     /// `webhookAllowedAddressList`: whether loopback and private hosts may be receivers.
     pub fn allow_internal_webhooks(&self, allow: bool) {
         lock(&self.shared.state).settings.allow_internal_webhooks = allow;
+    }
+
+    /// `webhookAllowedAddressList`, where not all internal hosts are allowed.
+    pub fn allow_webhook_address(&self, address: &str) {
+        lock(&self.shared.state).settings.allowed_addresses.push(address.to_owned());
+    }
+
+    /// The scheduled job "Process Webhook Queue": its cron expression, whether it is active, and when it ran last; none when
+    /// it was deleted.
+    pub fn set_webhook_schedule(&self, job: Option<(&str, bool, chrono::Duration)>) {
+        lock(&self.shared.state).settings.webhook_job =
+            job.map(|(scheduling, is_active, idle)| WebhookJob { scheduling: scheduling.to_owned(), is_active, idle });
+    }
+
+    /// `webhookQueueEventPortionSize`, 20 unless set.
+    pub fn set_event_portion(&self, events: usize) {
+        lock(&self.shared.state).settings.event_portion = events;
     }
 
     /// `webhookFailAttemptPeriod`, ten minutes unless set.

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::browser;
 use super::error::{Outcome, fail, oauth};
 use super::html::escape;
-use super::request::{Grant, encode};
+use super::request::{Call, Grant, encode};
 use super::state::State;
 use crate::plumbing::{Request, Response, SimIds};
 
@@ -81,6 +81,10 @@ pub struct Identity {
     /// How often a refresh token may be redeemed; `None` for any number of times.
     pub refresh_uses: Option<u32>,
     pub app_roles: BTreeSet<String>,
+    /// Scopes that users may not consent to: tokens come without them.
+    pub withheld: BTreeSet<String>,
+    /// When the client secret ends.
+    pub secret_ends: Option<DateTime<Utc>>,
     codes: BTreeMap<String, Code>,
     access: BTreeMap<String, Access>,
     refresh: BTreeMap<String, Refresh>,
@@ -100,6 +104,8 @@ impl Identity {
             token_life: TimeDelta::seconds(3599),
             refresh_uses: Some(2),
             app_roles: roles.map(str::to_owned).into(),
+            withheld: BTreeSet::new(),
+            secret_ends: None,
             codes: BTreeMap::new(),
             access: BTreeMap::new(),
             refresh: BTreeMap::new(),
@@ -136,7 +142,18 @@ impl Identity {
         user: Option<String>,
         scopes: BTreeSet<String>,
     ) -> String {
-        let token = format!("eyJ0eXAiOiJKV1Qi.{}", ids.base64url(60));
+        let granted: Vec<&str> = scopes.iter().map(String::as_str).filter(|one| *one != "offline_access").collect();
+        let mut claims = json!({"aud": "https://graph.microsoft.com", "appid": self.client_id, "uti": ids.base64url(16),
+            "iat": now.timestamp(), "exp": (now + self.token_life).timestamp(), "ver": "1.0"});
+        match &user {
+            Some(user) => {
+                claims["scp"] = granted.join(" ").into();
+                claims["upn"] = user.as_str().into();
+            }
+            None => claims["roles"] = json!(granted),
+        }
+        let claims = URL_SAFE_NO_PAD.encode(claims.to_string());
+        let token = format!("eyJ0eXAiOiJKV1QifQ.{claims}.{}", ids.base64url(40));
         let access = Access { user, scopes, expires: now + self.token_life, revoked: false };
         self.access.insert(token.clone(), access);
         token
@@ -194,6 +211,23 @@ impl State {
             }
             _ => Err(oauth(404, "not_found", 90013, "Invalid input received from the user.")),
         }
+    }
+
+    /// The application's own entry: `applications(appId='...')`, for who may read applications.
+    pub fn show_application(&self, call: &Call<'_>, segment: &str) -> Outcome<Response> {
+        if !["Application.Read.All", "Application.ReadWrite.All"].iter().any(|one| call.grant.scopes.contains(*one)) {
+            let message = "Insufficient privileges to complete the operation.";
+            return Err(fail(403, "Authorization_RequestDenied", message));
+        }
+        if segment != format!("applications(appId='{}')", self.identity.client_id) {
+            return Err(fail(404, "Request_ResourceNotFound", "Resource does not exist."));
+        }
+        let ends = self.identity.secret_ends.unwrap_or_else(|| self.now() + TimeDelta::days(180));
+        let hint: String = self.identity.client_secret.chars().take(3).collect();
+        let secret =
+            json!({"hint": hint, "endDateTime": ends.to_rfc3339(), "displayName": "connector", "secretText": null});
+        let body = json!({"appId": self.identity.client_id, "passwordCredentials": [secret], "keyCredentials": []});
+        Ok(Response::json(200, &body))
     }
 
     fn discovery(&self, request: &Request, tenant: &str) -> Response {
@@ -386,7 +420,8 @@ impl State {
         }
         code.used = true;
         let (user, scopes) = (code.user.clone(), code.scopes.clone());
-        let scopes = granted(&scopes);
+        let mut scopes = granted(&scopes);
+        scopes.retain(|scope| !self.identity.withheld.contains(scope));
         Ok(self.token_answer(request, Some(user), &scopes, scopes.contains("offline_access")))
     }
 

@@ -211,6 +211,16 @@ impl GraphSim {
         secret.clone_into(&mut self.state().identity.client_secret);
     }
 
+    /// Users consent to everything but these from now on.
+    pub fn withhold_scopes(&self, scopes: &[&str]) {
+        self.state().identity.withheld = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+    }
+
+    /// When the client secret ends, as the application's own entry in the directory says; it is accepted all the same.
+    pub fn set_secret_end(&self, at: chrono::DateTime<chrono::Utc>) {
+        self.state().identity.secret_ends = Some(at);
+    }
+
     /// The roles of application tokens that are handed out from now on.
     pub fn set_app_roles(&self, roles: &[&str]) {
         self.state().identity.app_roles = roles.iter().map(|r| (*r).to_owned()).collect();

@@ -116,6 +116,7 @@ impl GraphSim {
                     "verifiedDomains": [{"name": state.domain, "isDefault": true, "isInitial": true}]});
                 Ok(Response::json(200, &json!({"value": [row]})))
             }
+            [one] if one.starts_with("applications(appId=") => lock(&self.0.state).show_application(&call, one),
             ["users"] => lock(&self.0.state).list_users(&call),
             _ => self.at_mailbox(&call, &parts).await,
         }
@@ -228,6 +229,7 @@ impl GraphSim {
                 body,
                 mailbox: response.mailbox.clone(),
                 person: outer.person,
+                traceparent: outer.header("traceparent").map(str::to_owned),
                 fault: false,
                 took: Duration::ZERO,
             });

@@ -1,0 +1,119 @@
+//! Our own side: database, key, queue.
+
+use secrecy::ExposeSecret as _;
+use store::messages::NewMessage;
+use store::{Store, StoreError};
+use sync::{Cause, Change, Target};
+
+use super::Report;
+use crate::app::{App, BuildOptions, secrets};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http::problem::Chain;
+use crate::vault::Vault;
+
+/// Opens what the service stands on; none when it could not start.
+pub(super) async fn open(config: &Config, report: &mut Report) -> Option<App> {
+    let store = match Store::open(config.database.url.expose_secret()).await {
+        Ok(store) => store,
+        Err(error) => {
+            report.fail("database", Chain(&error).to_string(), "check database.url, and that the server runs");
+            report.skip("encryption_key", "not looked at: the database cannot be used");
+            return None;
+        }
+    };
+    let is_fresh = database(&store, report).await;
+    match (Vault::open(config), is_fresh) {
+        (Ok(vault), false) => key(&store, &vault, report).await,
+        (Ok(vault), true) => report.ok("encryption_key", format!("the key {} can be read", vault.key_id())),
+        (Err(error), _) => report.error("encryption_key", &error),
+    }
+    store.close().await.ok();
+    if report.failed() > 0 {
+        return None;
+    }
+    // A database without a schema is given one: there is nothing in it that an older version might still need.
+    let options = BuildOptions { migrate: is_fresh, ..BuildOptions::default() };
+    match App::build_with(config.clone(), Clock::System, options).await {
+        Ok(app) => Some(app),
+        Err(error) => {
+            report.error("start", &error);
+            None
+        }
+    }
+}
+
+/// True when the database is empty.
+pub(super) async fn database(store: &Store, report: &mut Report) -> bool {
+    let pending = match store.migrate_status().await {
+        Ok(all) if all.iter().any(|one| one.applied) => all.iter().filter(|one| !one.applied).count(),
+        Ok(_) | Err(_) => {
+            report.warn("database", "reachable, but it has no schema yet", "`serve` and `migrate up` make it");
+            return true;
+        }
+    };
+    match (tried(store).await, pending) {
+        (Err(error), _) => {
+            let remedy = "make room on the disk, and let the service's account write the database";
+            report.fail("database", format!("it cannot be written: {}", Chain(&error)), remedy);
+        }
+        (Ok(()), 0) => report.ok("database", "it can be written, and its schema is up to date"),
+        (Ok(()), pending) => {
+            let detail = format!("its schema lacks {pending} steps");
+            report.fail("database", detail, "run `espo-outlook migrate up`, or start the service, which does it");
+        }
+    }
+    false
+}
+
+/// Writes something and takes it back.
+async fn tried(store: &Store) -> Result<(), StoreError> {
+    let transaction = store.begin().await?;
+    store::settings::put(&transaction, "doctor", &true, Clock::System.now()).await?;
+    transaction.rollback().await.map_err(StoreError::from)
+}
+
+pub(super) async fn key(store: &Store, vault: &Vault, report: &mut Report) {
+    match secrets::survey(store, vault).await {
+        Ok((by_key, closed)) if closed.is_empty() => {
+            let count: usize = by_key.values().sum();
+            report.ok("encryption_key", format!("the key {} is in force; all {count} stored secrets open", vault.key_id()));
+        }
+        Ok((_, closed)) => report.fail(
+            "encryption_key",
+            format!("the key {} does not open {}", vault.key_id(), closed.join(", ")),
+            "give the key with which they were sealed (security.encryption_key, security.encryption_key_file), or enter them \
+             again and let users sign in again",
+        ),
+        Err(error) => report.error("encryption_key", &error),
+    }
+}
+
+pub(super) async fn queue(app: &App, report: &mut Report) {
+    if let Err(error) = queued(app).await {
+        let remedy = "make room on the disk, and let the service's account write the database";
+        return report.fail("queue", format!("it takes no messages: {}", Chain(&error)), remedy);
+    }
+    match store::messages::depth(app.store().read()).await {
+        Ok(depth) if depth.dead > 0 => report.warn(
+            "queue",
+            format!("it takes messages; {} failed for good", depth.dead),
+            "see `espo-outlook messages --state dead`, then `espo-outlook replay --all-dead`",
+        ),
+        Ok(depth) => {
+            let detail = format!("it takes messages; {} waiting, {} parked, none dead", depth.queued, depth.parked);
+            report.ok("queue", detail);
+        }
+        Err(error) => report.error("queue", &error),
+    }
+}
+
+/// Queues a message and takes it back.
+async fn queued(app: &App) -> Result<(), StoreError> {
+    let target = Target::Mailbox { user: "doctor".to_owned() };
+    let received = app.clock().now();
+    let change = Change { id: app.ids().next(), target, cause: Cause::Manual, received, version: None, job: None };
+    let transaction = app.store().begin().await?;
+    store::messages::insert_many(&transaction, &[NewMessage::new(change, Cause::Manual.as_str())]).await?;
+    transaction.rollback().await.map_err(StoreError::from)
+}

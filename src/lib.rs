@@ -21,5 +21,6 @@ pub mod id;
 pub mod queue;
 pub mod schedule;
 pub mod telemetry;
+pub mod trace;
 pub mod vault;
 pub mod work;

@@ -196,6 +196,7 @@ impl Connections {
         let circuit = &self.0.circuits.espocrm;
         circuit.reset();
         let client = EspoClient::with_circuit(self.0.http.clone(), config, self.0.clock.as_fn(), Arc::clone(circuit));
+        let client = client.traced(Arc::new(crate::trace::current));
         Some(Arc::new(EspoConnection {
             client,
             clock: self.0.clock.clone(),
@@ -253,6 +254,7 @@ impl Connections {
             Some(places) => graph.with_places(Arc::new(places.clone())),
             None => graph,
         };
+        let graph = graph.traced(Arc::new(crate::trace::current));
         Ok(Some(Arc::new(Microsoft { graph: Arc::new(graph), authority, mode: wanted.mode })))
     }
 }

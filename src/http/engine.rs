@@ -127,6 +127,7 @@ pub(super) async fn look_at(app: &App, target: Target) -> Result<(), Problem> {
         received: app.clock().now(),
         version: None,
         job: None,
+        trace: crate::trace::current(),
     };
     Ok(app.queue().publish(vec![change], Cause::Manual, None).await?)
 }

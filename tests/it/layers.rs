@@ -15,6 +15,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("vault", &["app", "http", "work", "schedule", "cli"]),
     ("clock", &["app", "http", "work", "schedule", "cli"]),
     ("id", &["app", "http", "work", "schedule", "cli"]),
+    ("trace", &["app", "http", "work", "schedule", "cli"]),
     ("telemetry", &["app", "http", "work", "schedule", "cli"]),
 ];
 

@@ -44,6 +44,8 @@ mod revert;
 #[cfg(test)]
 mod scale_out;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod sign_in;
 #[cfg(test)]
 mod support;

@@ -20,6 +20,9 @@ const IN_FLIGHT: usize = 4;
 /// The clock.
 pub type Now = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
+/// Tells the `traceparent` of what is being done, if there is one: requests carry it (W3C Trace Context).
+pub type Trace = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// Where EspoCRM is and who we are there.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -98,6 +101,7 @@ struct Inner {
     config: Config,
     base: Url,
     now: Now,
+    trace: Option<Trace>,
     key_gate: Gate,
     admin_gate: Gate,
     people_gate: Gate,
@@ -136,6 +140,7 @@ impl Client {
             http,
             base: config.base(),
             now,
+            trace: None,
             key_gate: Gate::new(KEY_ATTEMPTS, config.refusals.clone()),
             admin_gate: Gate::new(ADMIN_ATTEMPTS, config.refusals.clone()),
             people_gate: Gate::of_people(config.refusals.clone()),
@@ -147,6 +152,15 @@ impl Client {
             large: tokio::sync::Mutex::new(()),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The same, whose requests name the trace that they belong to (W3C Trace Context). To be called before it is cloned.
+    #[must_use]
+    pub fn traced(mut self, trace: Trace) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.trace = Some(trace);
+        }
+        self
     }
 
     /// What it was configured with.
@@ -171,6 +185,10 @@ impl Client {
 
     pub(crate) fn now(&self) -> DateTime<Utc> {
         (self.inner.now)()
+    }
+
+    pub(crate) fn trace(&self) -> Option<String> {
+        self.inner.trace.as_ref().and_then(|trace| trace())
     }
 
     pub(crate) fn gate(&self, identity: Identity<'_>) -> &Gate {

@@ -33,7 +33,7 @@ mod wire;
 
 pub use attachments::{Attachment, Content, Download};
 pub use auth::Refusals;
-pub use client::{Acting, Client, Config, Now, http};
+pub use client::{Acting, Client, Config, Now, Trace, http};
 pub use error::{Disposition, Error, Result};
 pub use extra::{Extra, Form};
 pub use people::{PersonKind, is_acceptable_address};

@@ -333,6 +333,9 @@ impl Client {
             }
             (Identity::Person, _) => request,
         };
+        if let Some(trace) = self.trace() {
+            request = request.header("traceparent", trace);
+        }
         if let Identity::AdminAs(user) = identity {
             request = request.header("X-Another-User", user);
         }

@@ -57,6 +57,9 @@ pub struct Config {
     pub redirect_url: Option<Url>,
 }
 
+/// Tells the `traceparent` of what is being done, if there is one.
+pub type Trace = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// A bound mailbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mailbox {
@@ -111,6 +114,7 @@ struct Inner {
     ids: Ids,
     throttle: Throttle,
     circuit: Arc<Circuit>,
+    trace: Option<Trace>,
 }
 
 /// An answer of which the content is still to come.
@@ -161,6 +165,7 @@ impl Client {
             ids,
             throttle: Throttle::default(),
             circuit,
+            trace: None,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -170,6 +175,15 @@ impl Client {
     pub fn with_places(mut self, places: Arc<dyn Places>) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             inner.throttle = Throttle::with(Some(places));
+        }
+        self
+    }
+
+    /// The same, whose requests name the trace that they belong to (W3C Trace Context). To be called before it is cloned.
+    #[must_use]
+    pub fn traced(mut self, trace: Trace) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.trace = Some(trace);
         }
         self
     }
@@ -371,6 +385,9 @@ impl Client {
             .request(call.method.clone(), call.url.clone())
             .header(AUTHORIZATION, bearer)
             .header("client-request-id", (self.inner.ids)());
+        if let Some(trace) = self.inner.trace.as_ref().and_then(|trace| trace()) {
+            request = request.header("traceparent", trace);
+        }
         if let Some(prefer) = call.prefer {
             request = request.header("Prefer", prefer);
         }

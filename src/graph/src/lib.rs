@@ -36,7 +36,7 @@ mod wire;
 
 pub use attachment::{Attachment, Download, IN_ONE_PIECE, NewFile, PIECE, Upload};
 pub use auth::{AuthError, Authority, TokenSet};
-pub use client::{Client, Config, Ids, Mailbox, Mode, Now, Profile, Tokens};
+pub use client::{Client, Config, Ids, Mailbox, Mode, Now, Profile, Tokens, Trace};
 pub use delta::{Batch as DeltaBatch, Next, Round as DeltaRound, TaskRound, Touched, TouchedKind, TouchedTask};
 pub use error::{Disposition, Error};
 pub use events::{Deletion, MARKER, NewEvent, Page, Patch, RECORD};

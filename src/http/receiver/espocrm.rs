@@ -77,6 +77,7 @@ pub(super) async fn receive(
         received,
         version: None,
         job: None,
+        trace: crate::trace::current(),
     };
     let mut hints = Vec::with_capacity(found.ids.len());
     for (id, entry) in found.ids.into_iter().zip(&found.entries) {

@@ -95,4 +95,7 @@ pub struct Change {
     /// The job that asked for it, whose counters it moves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
+    /// W3C trace context of who said so: what is done about it belongs to the same trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
 }

@@ -23,7 +23,10 @@ fn prepared(args: &[&str], env: &BTreeMap<String, String>, folder: &Path) -> Com
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ESPO_OUTLOOK_") || name == "RUST_LOG") {
         command.env_remove(name);
     }
-    command.env("RUST_LOG", "info").env("NO_COLOR", "1");
+    if !env.contains_key("LOG__FILTER") && !env.contains_key("LOG__LEVEL") {
+        command.env("RUST_LOG", "info");
+    }
+    command.env("NO_COLOR", "1");
     command.envs(env.iter().map(|(key, value)| (format!("ESPO_OUTLOOK_{key}"), value)));
     command
 }

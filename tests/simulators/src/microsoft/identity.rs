@@ -112,6 +112,12 @@ impl Identity {
         }
     }
 
+    /// Every code and token that was handed out.
+    pub fn handed_out(&self) -> Vec<String> {
+        let all = self.codes.keys().chain(self.access.keys()).chain(self.refresh.keys());
+        all.cloned().collect()
+    }
+
     /// Revokes every token of a user: the refresh token answers 50173 from now on.
     pub fn revoke(&mut self, user: &str) {
         for access in self.access.values_mut() {

@@ -211,6 +211,16 @@ impl GraphSim {
         secret.clone_into(&mut self.state().identity.client_secret);
     }
 
+    /// Every code and token that was handed out.
+    pub fn tokens(&self) -> Vec<String> {
+        self.state().identity.handed_out()
+    }
+
+    /// The `clientState` of every subscription.
+    pub fn client_states(&self) -> Vec<String> {
+        self.state().subscriptions.iter().filter_map(|one| one.client_state.clone()).collect()
+    }
+
     /// Users consent to everything but these from now on.
     pub fn withhold_scopes(&self, scopes: &[&str]) {
         self.state().identity.withheld = scopes.iter().map(|scope| (*scope).to_owned()).collect();

@@ -281,7 +281,7 @@ impl App {
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        self.0.runtime.spawn(work).await.ok()
+        self.0.runtime.spawn(crate::trace::carried(work)).await.ok()
     }
 
     /// The token of the admin API.

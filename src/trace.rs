@@ -7,6 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use tracing::Instrument as _;
+
 use crate::id::Ids;
 
 /// The name of the header.
@@ -91,6 +93,18 @@ impl Context {
     }
 }
 
+/// The same work, in the context and the span of whoever asks for it: for work that is done elsewhere.
+pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let context = CURRENT.try_with(Clone::clone).ok();
+    async move {
+        match context {
+            Some(context) => context.scope(work).await,
+            None => work.await,
+        }
+    }
+    .in_current_span()
+}
+
 fn plain(ids: &Ids) -> String {
     ids.next().chars().filter(|c| *c != '-').collect()
 }
@@ -103,10 +117,6 @@ fn span(ids: &Ids) -> String {
 /// The `traceparent` of what is being done, to be handed on.
 #[must_use]
 pub fn current() -> Option<String> {
-    #[cfg(feature = "otlp")]
-    if let Some(exported) = crate::telemetry::exported_context() {
-        return Some(exported);
-    }
     CURRENT.try_with(ToString::to_string).ok()
 }
 

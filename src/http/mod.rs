@@ -21,16 +21,20 @@ mod ui;
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 
-use actix_web::dev::Server;
+use actix_web::body::MessageBody;
+use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderValue};
-use actix_web::middleware::{DefaultHeaders, from_fn};
+use actix_web::middleware::{DefaultHeaders, Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App as ActixApp, HttpRequest, HttpServer, Resource, ResponseError as _};
+
+use tracing::Instrument as _;
 
 pub use self::engine::SyncRequest;
 use self::problem::Problem;
 use crate::app::{App, Role};
+use crate::trace;
 
 /// Builds the server. It runs when it is awaited; signals are the caller's.
 ///
@@ -48,6 +52,7 @@ pub fn server(app: &App, listener: TcpListener, roles: &BTreeSet<Role>) -> std::
             .app_data(webhooks.clone())
             .app_data(people.clone())
             .wrap(headers())
+            .wrap(from_fn(in_trace))
             .configure(|routes| configure(routes, receives))
     });
     Ok(server.listen(listener)?.disable_signals().shutdown_timeout(10).run())
@@ -70,6 +75,24 @@ fn configure(routes: &mut ServiceConfig, receives: bool) {
         );
     }
     routes.default_service(web::to(async || Problem::not_found("there is nothing at this address")));
+}
+
+/// Handles a request within the trace that it names, or that begins with it.
+async fn in_trace(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let given = request.headers().get(trace::HEADER).and_then(|value| value.to_str().ok());
+    let Some(app) = request.app_data::<web::Data<App>>() else { return next.call(request).await };
+    let context = trace::Context::after(given, app.ids());
+    let span = tracing::debug_span!(
+        "request",
+        trace.id = context.trace_id(),
+        span.id = context.span_id(),
+        http.request.method = request.method().as_str(),
+        url.path = request.path(),
+    );
+    context.scope(next.call(request).instrument(span)).await
 }
 
 /// A resource that refuses the methods that it does not have, and names those that it has (RFC 9110, 15.5.6).

@@ -166,8 +166,15 @@ pub async fn publish_of(
     job: Option<&str>,
 ) -> Result<(), WorkError> {
     let received = app.clock().now();
-    let change =
-        |target| Change { id: app.ids().next(), target, cause, received, version: None, job: job.map(str::to_owned), trace: crate::trace::current() };
+    let change = |target| Change {
+        id: app.ids().next(),
+        target,
+        cause,
+        received,
+        version: None,
+        job: job.map(str::to_owned),
+        trace: crate::trace::current(),
+    };
     let hint = |target| Hint { change: change(target), lane: owner.map(str::to_owned), excerpt: None };
     let mut changes: Vec<Hint> = targets.into_iter().map(hint).collect();
     while !changes.is_empty() {

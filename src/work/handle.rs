@@ -10,6 +10,8 @@ use store::holds::{self, HoldKind, HoldState};
 use store::jobs::{self, Counters};
 use store::messages::{self, Unit};
 use sync::{Cause, Change, Deletions, LinkState, Reason, Target};
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use super::dispatch::Worker;
 use super::error::{Fate, WorkError, backoff, sentence};
@@ -17,6 +19,7 @@ use super::items::Place;
 use super::reconcile::{Report, Task, Written};
 use crate::app::App;
 use crate::app::circuits::System;
+use crate::trace::Context;
 
 /// What is written beside a message that waits for the grace of a deletion: it is no failure.
 const WAITS: &str = "waiting for the grace of a deletion";
@@ -31,8 +34,45 @@ const WAIT_FOR_OPERATOR: TimeDelta = TimeDelta::seconds(15);
 /// Deletions of a user within this time are looked at together.
 const TOGETHER: TimeDelta = TimeDelta::minutes(10);
 
-/// Works on a unit and records what became of it. Never fails: what cannot be recorded is leased again when its lease ends.
+/// Works on a unit and records what became of it, in the trace of whoever told of it last. Never fails: what cannot be recorded
+/// is leased again when its lease ends.
 pub async fn handle(worker: &Worker, unit: Unit) {
+    let parent = unit.newest().and_then(|change| change.trace.clone());
+    let context = Context::after(parent.as_deref(), worker.app.ids());
+    let span = span(&unit, &context);
+    context.scope(handle_in_trace(worker, unit).instrument(span)).await;
+}
+
+/// What every line of the log says while a unit is in hand.
+fn span(unit: &Unit, context: &Context) -> tracing::Span {
+    let span = tracing::info_span!(
+        "change",
+        trace.id = context.trace_id(),
+        span.id = context.span_id(),
+        message.id = unit.newest().map(|change| change.id.as_str()),
+        record.id = Empty,
+        item.id = Empty,
+        user.id = Empty,
+        kind = Empty,
+    );
+    match unit.target() {
+        Some(Target::Record { kind, id }) => {
+            span.record("kind", kind.as_str());
+            span.record("record.id", id);
+        }
+        Some(Target::Event { user, id } | Target::Todo { user, id, .. }) => {
+            span.record("user.id", user);
+            span.record("item.id", id);
+        }
+        Some(Target::Mailbox { user }) => {
+            span.record("user.id", user);
+        }
+        None => {}
+    }
+    span
+}
+
+async fn handle_in_trace(worker: &Worker, unit: Unit) {
     let app = &worker.app;
     let recorded = if app.connections().settings().enabled {
         let outcome = attempt(worker, &unit).await;

@@ -52,4 +52,6 @@ mod support;
 #[cfg(test)]
 mod sweeps;
 #[cfg(test)]
+mod traces;
+#[cfg(test)]
 mod ui;

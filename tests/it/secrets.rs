@@ -36,7 +36,11 @@ fn a_running_service_takes_over_a_new_key() {
     world.one_event("anna", "From EspoCRM");
     world.settle();
     let after = json_of(&world, &["secrets", "status", "--json"]);
-    assert_eq!(after["sealed"].as_object().unwrap().keys().collect::<Vec<_>>(), [&new], "sealed with the old key: {after}");
+    assert_eq!(
+        after["sealed"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        [&new],
+        "sealed with the old key: {after}"
+    );
     world.restart();
     world.espo_create("anna", "After a restart", json!({}));
     world.one_event("anna", "After a restart");
@@ -149,7 +153,11 @@ fn go_wrong(world: &mut World) {
     let told = json!({ "value": [{ "subscriptionId": "none", "clientState": "wrong", "changeType": "updated", "resource": "x" }] });
     world.http("POST", "/webhooks/graph", &[], Some(told.to_string().into_bytes()));
     world.call("PUT", "/settings", Some(&json!({ "espocrm": { "api_key": 5 } })));
-    world.call("PUT", "/settings", Some(&json!({ "microsoft": { "mode": "nonsense", "client_secret": "typed-in-secret" } })));
+    world.call(
+        "PUT",
+        "/settings",
+        Some(&json!({ "microsoft": { "mode": "nonsense", "client_secret": "typed-in-secret" } })),
+    );
     world.graph.refuse_next_sign_in("access_denied");
     world.sign_in("boris", "boris");
     world.http("GET", "/oauth/microsoft/callback?code=stolen-code-0123456789&state=stolen-state-0123456789", &[], None);
@@ -181,8 +189,19 @@ fn no_secret_is_in_logs_answers_history_messages_or_the_database() {
         hidden.look_in(&format!("the log: {}", line.get(..200).unwrap_or(line)), line);
     }
     for path in [
-        "/settings", "/users", "/history?limit=500", "/messages?limit=500", "/messages?state=dead", "/subscriptions",
-        "/holds", "/rules", "/roles", "/schedules", "/jobs", "/audit", "/doctor",
+        "/settings",
+        "/users",
+        "/history?limit=500",
+        "/messages?limit=500",
+        "/messages?state=dead",
+        "/subscriptions",
+        "/holds",
+        "/rules",
+        "/roles",
+        "/schedules",
+        "/jobs",
+        "/audit",
+        "/doctor",
     ] {
         let (_, answer) = world.call("GET", path, None);
         hidden.look_in(path, &answer.to_string());
@@ -190,7 +209,9 @@ fn no_secret_is_in_logs_answers_history_messages_or_the_database() {
     for (path, _) in [("/metrics", ()), ("/readyz", ()), ("/", ()), ("/api/openapi.json", ())] {
         hidden.look_in(path, &world.http("GET", path, &[], None).2);
     }
-    for args in [&["doctor"][..], &["doctor", "--json"], &["setup", "espocrm", "--json"], &["messages"], &["secrets", "status"]] {
+    for args in
+        [&["doctor"][..], &["doctor", "--json"], &["setup", "espocrm", "--json"], &["messages"], &["secrets", "status"]]
+    {
         let done = world.product.command(args);
         let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
         hidden.look_in(&format!("{args:?}"), &said);

@@ -112,7 +112,8 @@ pub(super) async fn queue(app: &App, report: &mut Report) {
 async fn queued(app: &App) -> Result<(), StoreError> {
     let target = Target::Mailbox { user: "doctor".to_owned() };
     let received = app.clock().now();
-    let change = Change { id: app.ids().next(), target, cause: Cause::Manual, received, version: None, job: None, trace: None };
+    let change =
+        Change { id: app.ids().next(), target, cause: Cause::Manual, received, version: None, job: None, trace: None };
     let transaction = app.store().begin().await?;
     store::messages::insert_many(&transaction, &[NewMessage::new(change, Cause::Manual.as_str())]).await?;
     transaction.rollback().await.map_err(StoreError::from)

@@ -87,7 +87,15 @@ fn change(app: &App, notice: &Notice, subscription: &Subscription) -> Change {
         }
         What::Changed { place: Place::Unknown, .. } | What::Lifecycle(_) => (Target::Mailbox { user }, None),
     };
-    Change { id: app.ids().next(), target, cause: Cause::Notification, received: app.clock().now(), version, job: None, trace: crate::trace::current() }
+    Change {
+        id: app.ids().next(),
+        target,
+        cause: Cause::Notification,
+        received: app.clock().now(),
+        version,
+        job: None,
+        trace: crate::trace::current(),
+    }
 }
 
 /// Notes what a subscription needs, for the scheduler, which is woken: it renews what is due and makes anew what has lapsed.

@@ -102,7 +102,14 @@ pub fn record(id: &str, record: &str, received: i64) -> NewMessage {
 }
 
 pub fn message(id: &str, target: Target, received: i64) -> NewMessage {
-    let change =
-        Change { id: id.to_owned(), target, cause: Cause::Webhook, received: at(received), version: None, job: None, trace: None };
+    let change = Change {
+        id: id.to_owned(),
+        target,
+        cause: Cause::Webhook,
+        received: at(received),
+        version: None,
+        job: None,
+        trace: None,
+    };
     NewMessage::new(change, "webhook")
 }

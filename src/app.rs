@@ -2,9 +2,9 @@
 
 pub mod circuits;
 pub mod connections;
+pub mod doctor;
 pub mod instance;
 mod places;
-pub mod doctor;
 pub mod provision;
 pub mod secrets;
 mod serve;

@@ -142,7 +142,7 @@ async fn look_at_espocrm(app: &App, v: &View) -> Vec<Check> {
 async fn provision_now(app: Data<App>, people: Data<People>, view: View) -> Page {
     let inner = App::clone(&app);
     let work = async move {
-        let mut steps = provision::fields(&inner, false).await?;
+        let mut steps = provision::fields(&inner, false, true).await?;
         steps.extend(provision::webhooks(&inner, false).await?);
         Ok::<_, provision::ProvisionError>(steps)
     };

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use store::Store;
 
-use super::say;
+use super::{columns, say};
 use crate::app::settings::ADMIN_TOKEN;
 use crate::config::Config;
 use crate::vault::Vault;
@@ -30,6 +30,9 @@ pub struct SyncArgs {
     /// Only tells what would be done.
     #[arg(long)]
     dry_run: bool,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Which changes.
@@ -85,6 +88,39 @@ pub struct ReplayArgs {
     since: Option<String>,
 }
 
+/// What to take back.
+#[derive(Debug, ClapArgs)]
+pub struct RevertArgs {
+    /// Id of the history entry.
+    id: String,
+    /// Also when it was changed since.
+    #[arg(long)]
+    force: bool,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Our own address, as this machine reaches it.
+fn own_address(config: &Config) -> std::net::SocketAddr {
+    let mut address = config.server.bind;
+    if address.ip().is_unspecified() {
+        let loopback: std::net::IpAddr =
+            if address.is_ipv6() { std::net::Ipv6Addr::LOCALHOST.into() } else { std::net::Ipv4Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    address
+}
+
+/// What `/readyz` answers, which needs no token.
+pub(super) async fn ready(config: &Config) -> anyhow::Result<(u16, Value)> {
+    let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build()?;
+    let url = format!("http://{}/readyz", own_address(config));
+    let answer = http.get(&url).send().await.with_context(|| format!("the service does not answer at {url}"))?;
+    let status = answer.status().as_u16();
+    Ok((status, serde_json::from_str(&answer.text().await?).unwrap_or(Value::Null)))
+}
+
 /// The running service.
 pub(super) struct Service {
     http: reqwest::Client,
@@ -95,15 +131,7 @@ pub(super) struct Service {
 impl Service {
     pub(super) async fn of(config: &Config) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build()?;
-        let mut address = config.server.bind;
-        if address.ip().is_unspecified() {
-            let loopback: std::net::IpAddr = if address.is_ipv6() {
-                std::net::Ipv6Addr::LOCALHOST.into()
-            } else {
-                std::net::Ipv4Addr::LOCALHOST.into()
-            };
-            address.set_ip(loopback);
-        }
+        let address = own_address(config);
         Ok(Self { http, base: format!("http://{address}/api/v1"), token: token(config).await? })
     }
 
@@ -167,7 +195,7 @@ pub(super) async fn sync(config: &Config, args: &SyncArgs) -> anyhow::Result<()>
         }
     }
     let started = service.call(Method::POST, "/sync", &[], Some(request)).await?;
-    report(&service.finished(text(&started, "job_id")).await?)
+    report(&service.finished(text(&started, "job_id")).await?, args.json)
 }
 
 impl Service {
@@ -201,13 +229,21 @@ fn progress(done: u64, total: u64) -> String {
     format!("[{bar}] {done}/{total}")
 }
 
-fn report(job: &Value) -> anyhow::Result<()> {
+fn report(job: &Value, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        say(&serde_json::to_string_pretty(job)?)?;
+        return ended(job);
+    }
     if let Some(preview) = job.get("preview").filter(|preview| !preview.is_null()) {
         say(&serde_json::to_string_pretty(preview)?)?;
     }
     let counters = ["created", "updated", "deleted", "skipped", "failed"];
     let counted: Vec<String> = counters.iter().map(|name| format!("{} {name}", number(job, name))).collect();
     say(&format!("{}: {}", text(job, "state"), counted.join(", ")))?;
+    ended(job)
+}
+
+fn ended(job: &Value) -> anyhow::Result<()> {
     if text(job, "state") == "failed" {
         bail!("the synchronisation failed: {}", text(job, "error"));
     }
@@ -225,30 +261,38 @@ pub(super) async fn history(config: &Config, args: &HistoryArgs) -> anyhow::Resu
     ]);
     query.push(("limit", args.limit.to_string()));
     let page = service.call(Method::GET, "/history", &query, None).await?;
-    let line = |entry: &Value| {
+    let row = |entry: &Value| {
         let fields = entry.get("changes").and_then(Value::as_array).into_iter().flatten();
         let fields: Vec<&str> = fields.map(|change| text(change, "field")).collect();
-        let parts = ["id", "at", "direction", "kind", "type", "record_id"].map(|key| text(entry, key));
-        format!("{}  {}", parts.join("  "), fields.join(","))
+        let keys = ["id", "at", "direction", "kind", "type", "record_id"];
+        let mut cells: Vec<String> = keys.iter().map(|key| text(entry, key).to_owned()).collect();
+        cells.push(fields.join(","));
+        cells
     };
-    print(&page, args.json, line)
+    print(&page, args.json, &["ID", "AT", "DIRECTION", "KIND", "TYPE", "RECORD", "FIELDS"], row)
 }
 
-fn print(page: &Value, as_json: bool, line: impl Fn(&Value) -> String) -> anyhow::Result<()> {
+fn print(page: &Value, as_json: bool, head: &[&str], row: impl Fn(&Value) -> Vec<String>) -> anyhow::Result<()> {
     if as_json {
         return say(&serde_json::to_string_pretty(page)?);
     }
-    for item in page.get("items").and_then(Value::as_array).into_iter().flatten() {
-        say(&line(item))?;
-    }
-    Ok(())
+    let items = page.get("items").and_then(Value::as_array).into_iter().flatten();
+    columns::print(head, &items.map(row).collect::<Vec<_>>())
 }
 
-pub(super) async fn revert(config: &Config, id: &str, force: bool) -> anyhow::Result<()> {
+pub(super) async fn revert(config: &Config, args: &RevertArgs) -> anyhow::Result<()> {
     let service = Service::of(config).await?;
-    let body = json!({ "force": force });
-    let answer = service.call(Method::POST, &format!("/history/{}/revert", segment(id)), &[], Some(body)).await?;
-    say(&serde_json::to_string_pretty(&answer)?)
+    let body = json!({ "force": args.force });
+    let path = format!("/history/{}/revert", segment(&args.id));
+    let answer = service.call(Method::POST, &path, &[], Some(body)).await?;
+    if args.json {
+        return say(&serde_json::to_string_pretty(&answer)?);
+    }
+    for one in answer.get("skipped").and_then(Value::as_array).into_iter().flatten() {
+        say(&format!("{} was not taken back: {}", text(one, "id"), text(one, "reason")))?;
+    }
+    let count = answer.get("reverted").and_then(Value::as_array).map_or(0, Vec::len);
+    say(&format!("{count} taken back"))
 }
 
 pub(super) async fn messages(config: &Config, args: &MessagesArgs) -> anyhow::Result<()> {
@@ -256,11 +300,20 @@ pub(super) async fn messages(config: &Config, args: &MessagesArgs) -> anyhow::Re
     let mut query = queries(&[("state", &args.state), ("since", &args.since), ("until", &args.until)]);
     query.push(("limit", args.limit.to_string()));
     let page = service.call(Method::GET, "/messages", &query, None).await?;
-    let line = |message: &Value| {
-        let parts = ["id", "received", "source", "state", "last_error"].map(|key| text(message, key));
-        format!("{}  {}", parts.join("  "), message.get("target").unwrap_or(&Value::Null))
+    let row = |message: &Value| {
+        let keys = ["id", "received", "source", "state"];
+        let mut cells: Vec<String> = keys.iter().map(|key| text(message, key).to_owned()).collect();
+        cells.push(place(message.get("target").unwrap_or(&Value::Null)));
+        cells.push(text(message, "last_error").to_owned());
+        cells
     };
-    print(&page, args.json, line)
+    print(&page, args.json, &["ID", "RECEIVED", "SOURCE", "STATE", "ABOUT", "LAST ERROR"], row)
+}
+
+/// What a message is about, in few words.
+fn place(target: &Value) -> String {
+    let parts = ["at", "kind", "user", "id"].map(|key| target.get(key).and_then(Value::as_str).unwrap_or_default());
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 pub(super) async fn replay(config: &Config, args: &ReplayArgs) -> anyhow::Result<()> {

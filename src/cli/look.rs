@@ -87,3 +87,14 @@ pub(super) async fn explain(config: &Config, args: &ExplainArgs) -> anyhow::Resu
     }
     sentences(&explained).iter().try_for_each(|line| say(line))
 }
+
+pub(super) async fn health(config: &Config) -> anyhow::Result<()> {
+    let (status, ready) = super::admin::ready(config).await?;
+    if status == 200 {
+        return say(text(&ready, "status"));
+    }
+    let parts = ready.get("parts").and_then(Value::as_object).into_iter().flatten();
+    let failed = parts.filter(|(_, part)| text(part, "state") == "failed");
+    let failed: Vec<String> = failed.map(|(name, part)| format!("{name}: {}", text(part, "detail"))).collect();
+    bail!("{}: {}", text(&ready, "status"), failed.join("; "))
+}

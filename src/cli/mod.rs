@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod admin;
+mod columns;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod doctor;
@@ -13,16 +14,25 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use secrecy::ExposeSecret as _;
 
 use crate::app::{App, BuildOptions};
 use crate::clock::Clock;
 use crate::config::{self, Config, ConfigError};
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  it failed, or a check of `doctor` or a step of `demo --tour` did; the last line says why
+  2  the command line is wrong
+
+Commands that talk to the running service (sync, relink, explain, history, revert, messages, replay) use server.bind and
+server.admin_token of the configuration; without a configured token the one that the service made for itself.";
+
 /// Keeps EspoCRM and Microsoft 365 in step: meetings, calls and tasks, both ways.
 #[derive(Debug, Parser)]
-#[command(name = "espo-outlook", version)]
+#[command(name = "espo-outlook", version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// The configuration file; without it `espo-outlook.toml` in the working folder, if there.
     #[arg(long, global = true, value_name = "FILE", env = "ESPO_OUTLOOK_CONFIG")]
@@ -54,13 +64,7 @@ enum Command {
     /// Lists the changes that were applied.
     History(admin::HistoryArgs),
     /// Takes a change back.
-    Revert {
-        /// Id of the history entry.
-        id: String,
-        /// Also when it was changed since.
-        #[arg(long)]
-        force: bool,
-    },
+    Revert(admin::RevertArgs),
     /// Lists what was received.
     Messages(admin::MessagesArgs),
     /// Has messages looked at again.
@@ -72,8 +76,15 @@ enum Command {
     },
     /// The key with which tokens and secrets are sealed at rest.
     Secrets(secrets::Args),
+    /// Succeeds when the running service is ready, and names the failing part when it is not.
+    Health,
     /// Prints the OpenAPI document.
     Openapi,
+    /// Prints completions for a shell: `source <(espo-outlook completions bash)`.
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,8 +111,10 @@ impl Cli {
     /// When it could not be done; the message says what to do about it.
     pub async fn run(self) -> anyhow::Result<()> {
         let command = self.command.unwrap_or_else(|| Command::Serve(serve::Args::default()));
-        if matches!(command, Command::Openapi) {
-            return say(&crate::http::openapi::json()?);
+        match command {
+            Command::Openapi => return say(&crate::http::openapi::json()?),
+            Command::Completions { shell } => return completions(shell),
+            _ => {}
         }
         // It has a configuration of its own and must not touch the operator's.
         #[cfg(feature = "demo")]
@@ -121,12 +134,13 @@ impl Cli {
             Command::Relink(args) => look::relink(&config, &args).await,
             Command::Explain(args) => look::explain(&config, &args).await,
             Command::History(args) => admin::history(&config, &args).await,
-            Command::Revert { id, force } => admin::revert(&config, &id, force).await,
+            Command::Revert(args) => admin::revert(&config, &args).await,
             Command::Messages(args) => admin::messages(&config, &args).await,
             Command::Replay(args) => admin::replay(&config, &args).await,
             Command::Migrate { way } => migrate(&config, way).await,
             Command::Secrets(args) => secrets::run(&config, &args).await,
-            Command::Openapi => Ok(()),
+            Command::Health => look::health(&config).await,
+            Command::Openapi | Command::Completions { .. } => Ok(()),
             #[cfg(feature = "demo")]
             Command::Demo(_) => Ok(()),
         }
@@ -153,6 +167,12 @@ fn tell_new_token(app: &App) {
     if app.admin_token_is_new() {
         eprintln!("admin token (shown once, kept encrypted in the database): {}", app.admin_token().expose_secret());
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "espo-outlook", &mut text);
+    say(String::from_utf8_lossy(&text).trim_end())
 }
 
 /// Prints a line; whoever has closed the pipe wants no more.

@@ -44,14 +44,10 @@ mod revert;
 #[cfg(test)]
 mod scale_out;
 #[cfg(test)]
-mod secrets;
-#[cfg(test)]
 mod sign_in;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
 mod sweeps;
-#[cfg(test)]
-mod traces;
 #[cfg(test)]
 mod ui;

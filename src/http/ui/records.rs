@@ -129,7 +129,7 @@ async fn page(app: &App, view: &View, caller: &Caller, told: &Value) -> Page {
         ("record.reconciled", "/link/reconciled"),
     ] {
         if let Some(found) = at(pointer).and_then(Value::as_str) {
-            let shown = if pointer == "/link/owner" { name(found.to_owned()) } else { view.value(&found.into()) };
+            let shown = if pointer == "/link/owner" { name(found.to_owned()) } else { view.moment(&found.into()) };
             facts.push((view.t(label).to_owned(), shown));
         }
     }

@@ -328,16 +328,22 @@ impl View {
                 let part = |(name, value): (&String, &Value)| {
                     (!value.is_null()).then(|| format!("{}: {}", self.word("field", name), self.moment(value)))
                 };
-                parts.iter().filter_map(part).collect::<Vec<_>>().join(" · ")
+                let mut parts: Vec<(&String, &Value)> = parts.iter().collect();
+                parts.sort_by_key(|(name, _)| ORDER.iter().position(|known| known == name).unwrap_or(ORDER.len()));
+                parts.into_iter().filter_map(part).collect::<Vec<_>>().join(" · ")
             }
         }
     }
 
-    fn moment(&self, value: &Value) -> String {
+    /// A moment in a value; anything else as it is.
+    pub fn moment(&self, value: &Value) -> String {
         let at = value.as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
         at.map_or_else(|| self.value(value), |at| at.format("%Y-%m-%d %H:%M UTC").to_string())
     }
 }
+
+/// Parts of a value, as people expect them.
+const ORDER: [&str; 6] = ["start", "end", "first_day", "last_day", "due", "address"];
 
 fn tone(word: &str) -> &'static str {
     match word {

@@ -53,6 +53,10 @@
     menu();
     localise(document);
     live();
+    // What is refused is told by a page: the form is sent once more, as a plain one.
+    document.addEventListener("htmx:responseError", (event) => {
+      if (event.target.tagName === "FORM") event.target.submit();
+    });
     document.addEventListener("htmx:afterSettle", () => localise(document));
   });
 

@@ -50,7 +50,7 @@ impl MigrationTrait for Migration {
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for (name, table, _) in INDEXES.iter().filter(|(_, table, _)| *table != "sessions") {
             if manager.has_table(*table).await? && manager.has_index(*table, *name).await? {
-                manager.drop_index(Index::drop().name(*name).table(*table).take()).await?;
+                manager.drop_index(Index::drop().name(*name).table(*table).to_owned()).await?;
             }
         }
         manager.drop_table(Table::drop().table("sessions").if_exists().take()).await

@@ -262,7 +262,7 @@ fn database_queue_and_key_are_tried() {
     expect(&report, "espocrm", "skipped", "cannot start");
     let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     let (report, _) = world.doctor_with(&[("SECURITY__ENCRYPTION_KEY", key)]);
-    expect(&report, "encryption_key", "failed", "does not open the Microsoft token of the user");
+    expect(&report, "encryption_key", "failed", "the Microsoft token of the user");
     let (report, _) = world.doctor_with(&[("SECURITY__ENCRYPTION_KEY_FILE", "/nowhere/at/all.key")]);
     expect(&report, "encryption_key", "failed", "/nowhere/at/all.key");
     let (report, success) = world.doctor_with(&[("WORKER__CONCURRENCY", "many")]);

@@ -10,6 +10,8 @@ mod attachments;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod configuration;
 #[cfg(test)]
 mod conflicts;
@@ -30,6 +32,8 @@ mod layers;
 #[cfg(test)]
 mod meetings;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod pairs;
@@ -44,10 +48,14 @@ mod revert;
 #[cfg(test)]
 mod scale_out;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod sign_in;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
 mod sweeps;
+#[cfg(test)]
+mod traces;
 #[cfg(test)]
 mod ui;

@@ -6,11 +6,22 @@ use store::{Store, StoreError};
 use sync::{Cause, Change, Target};
 
 use super::Report;
+use crate::app::connections::PROBE;
 use crate::app::{App, BuildOptions, secrets};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::problem::Chain;
 use crate::vault::Vault;
+
+const WRITABLE: &str = "make room on the disk, and let the service's account write the database";
+
+/// What is tried, as long as somebody may be kept waiting; else why it failed.
+async fn in_time(trial: impl Future<Output = Result<(), StoreError>>) -> Result<(), String> {
+    match tokio::time::timeout(PROBE, trial).await {
+        Ok(done) => done.map_err(|error| Chain(&error).to_string()),
+        Err(_) => Err(format!("it takes longer than {} s; somebody else may hold it", PROBE.as_secs())),
+    }
+}
 
 /// Opens what the service stands on; none when it could not start.
 pub(super) async fn open(config: &Config, report: &mut Report) -> Option<App> {
@@ -52,11 +63,8 @@ pub(super) async fn database(store: &Store, report: &mut Report) -> bool {
             return true;
         }
     };
-    match (tried(store).await, pending) {
-        (Err(error), _) => {
-            let remedy = "make room on the disk, and let the service's account write the database";
-            report.fail("database", format!("it cannot be written: {}", Chain(&error)), remedy);
-        }
+    match (in_time(tried(store)).await, pending) {
+        (Err(why), _) => report.fail("database", format!("it cannot be written: {why}"), WRITABLE),
         (Ok(()), 0) => report.ok("database", "it can be written, and its schema is up to date"),
         (Ok(()), pending) => {
             let detail = format!("its schema lacks {pending} steps");
@@ -90,9 +98,8 @@ pub(super) async fn key(store: &Store, vault: &Vault, report: &mut Report) {
 }
 
 pub(super) async fn queue(app: &App, report: &mut Report) {
-    if let Err(error) = queued(app).await {
-        let remedy = "make room on the disk, and let the service's account write the database";
-        return report.fail("queue", format!("it takes no messages: {}", Chain(&error)), remedy);
+    if let Err(why) = in_time(queued(app)).await {
+        return report.fail("queue", format!("it takes no messages: {why}"), WRITABLE);
     }
     match store::messages::depth(app.store().read()).await {
         Ok(depth) if depth.dead > 0 => report.warn(

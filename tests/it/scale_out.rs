@@ -78,8 +78,11 @@ fn each_process_is_killed_in_turn_under_load_and_nothing_is_lost_or_doubled() {
         for _ in 0..n {
             *count += 1;
             // Every third with somebody who gets a mail of it, once.
-            let people =
-                if *count % 3 == 0 { json!({ "usersIds": [world.id("anna"), world.id("boris")] }) } else { json!({}) };
+            let people = if (*count).is_multiple_of(3) {
+                json!({ "usersIds": [world.id("anna"), world.id("boris")] })
+            } else {
+                json!({})
+            };
             world.espo_create("anna", &format!("E{count}"), people);
             *count += 1;
             world.outlook_create("anna", &format!("O{count}"), json!({}));

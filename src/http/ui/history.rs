@@ -117,7 +117,7 @@ impl Which {
         ];
         let is_own = base != "/history";
         for (name, value) in
-            fields.into_iter().filter(|(name, value)| !value.is_empty() && !(is_own && *name == "user_id"))
+            fields.into_iter().filter(|(name, value)| !(value.is_empty() || is_own && *name == "user_id"))
         {
             query.append_pair(name, value);
         }

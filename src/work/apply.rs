@@ -9,7 +9,7 @@ use super::context::Context;
 use super::copies;
 use super::error::WorkError;
 use super::execute::{Ends, execute, record_as_seen};
-use super::pair::{is_outside, left_alone};
+use super::pair::{is_outside, is_unchanged, left_alone};
 use super::reconcile::{Report, Task, Written};
 
 /// What came of a plan.
@@ -90,7 +90,9 @@ impl Task<'_> {
         let refused = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_)));
         let mut next = absorb(link.clone(), &view, &plan, &outcomes);
         next.outside = outside;
-        if failure.is_some() || refused {
+        let passed_over = left_alone(&plan).is_some()
+            && seen_item.present().is_some_and(|item| !is_unchanged(&next, Side::Outlook, &item.values));
+        if failure.is_some() || refused || passed_over {
             forget_version(&mut next, seen_item.present());
         }
         let entries = super::explain::entries(self, context, &link, &next, &plan, &outcomes);

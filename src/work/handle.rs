@@ -94,7 +94,7 @@ async fn attempt(worker: &Worker, unit: &Unit) -> Result<Report, WorkError> {
         locks: &worker.locks,
         cause: change.cause,
         received: change.received,
-        version: change.version.clone(),
+        version: echoed(unit),
         unit: Some(unit),
     };
     match &change.target {
@@ -106,6 +106,12 @@ async fn attempt(worker: &Worker, unit: &Unit) -> Result<Report, WorkError> {
             Ok(Report::Idle(None))
         }
     }
+}
+
+/// The version that all hints of a unit name: only then none of them can tell of anything else. They come in any order.
+fn echoed(unit: &Unit) -> Option<String> {
+    let version = unit.newest()?.version.clone()?;
+    unit.messages.iter().all(|message| message.change.version.as_ref() == Some(&version)).then_some(version)
 }
 
 async fn record(app: &App, unit: &Unit, outcome: Result<Report, WorkError>) -> Result<(), WorkError> {

@@ -95,6 +95,10 @@ pub(super) fn intended(writes: &sync::Writes, target: Side) -> Base {
 /// True when every value is the one that was agreed last.
 #[must_use]
 pub fn is_unchanged(link: &Link, side: Side, values: &sync::Values) -> bool {
+    // What was seen of the item and passed over, while the record was switched off, is still to be dealt with.
+    if side == Side::Espo && link.replica_of(&link.owner).is_some_and(|replica| replica.etag.is_none()) {
+        return false;
+    }
     values.iter().all(|(field, value)| match link.base.get(field) {
         Some(agreed) => agreed.on(side) == value,
         // A field that the other side does not show has no base.

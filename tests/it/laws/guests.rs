@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use sync::{Attendees, Direction, Side};
 
-use super::ends::{End, address, copies, people_of, tag_by_title, text};
+use super::ends::{End, SERIES, address, copies, people_of, tag_by_title, text};
 use super::play::{Play, Told};
 use super::story::{What, Who, Word};
 
@@ -48,7 +48,7 @@ fn answered(tag: u8, told: &Told, (record, item): (Option<&End>, &End), play: &P
     let [(Who::Boris, side, word)] = told.answers[..] else { return Ok(()) };
     // A meeting that is moved asks anew, and so does one that is made anew.
     let is_moved = told.given.get(&What::Time).is_some_and(|given| given.len() > 1);
-    let quiet = !told.moved && !is_moved && told.deleted.is_empty() && told.people.len() < 2;
+    let quiet = item.user != "boris" && !told.moved && !is_moved && told.deleted.is_empty() && told.people.len() < 2;
     let Some(record) = record.filter(|_| quiet && play.setting.attendees == Attendees::Invite) else { return Ok(()) };
     let (wanted, shown) = match word {
         Word::Accept => ("Accepted", "accepted"),
@@ -76,8 +76,12 @@ fn private_copies(play: &Play<'_>, items: &BTreeMap<u8, End>) -> Result<(), Stri
         if play.setting.attendees == Attendees::Invite {
             return Err(format!("a private copy, though people are invited: {}", copy.json));
         }
-        if let Some(twin) = seen.insert((copy.user, tag), copy.id.clone()) {
+        if let Some(twin) = seen.insert((copy.user, tag), copy.id.clone()).filter(|_| tag < SERIES) {
             return Err(format!("{} has two private copies of M{tag}: {twin} and {}", copy.user, copy.id));
+        }
+        if tag >= SERIES {
+            // Copies of occurrences are single events, which do not say of which occurrence.
+            continue;
         }
         let Some(master) = items.get(&tag) else {
             return Err(format!("{} has a copy of M{tag}, which is gone", copy.user));
@@ -89,7 +93,8 @@ fn private_copies(play: &Play<'_>, items: &BTreeMap<u8, End>) -> Result<(), Stri
         }
     }
     for (tag, item) in items {
-        let Some(told) = play.told.get(tag).filter(|told| told.kind.is_event() && !told.outside) else { continue };
+        let told = play.told.get(tag).filter(|told| told.kind.is_event() && !told.outside && *tag < SERIES);
+        let Some(told) = told else { continue };
         let only_there = told.people == [(Who::Boris, Side::Espo, true)] && told.deleted.is_empty() && !told.moved;
         let copying = play.setting.attendees == Attendees::None && play.setting.direction.allows_to(Side::Outlook);
         if copying && only_there && item.user == "anna" && !seen.contains_key(&("boris", *tag)) {
@@ -110,14 +115,17 @@ fn mails(play: &Play<'_>) -> Result<(), String> {
     }
     let quiet = play.setting.attendees == Attendees::None;
     for ((uid, to, kind), count) in mailed {
-        let told = tags.get(&uid).and_then(|tag| play.told.get(tag));
+        // The mails about an occurrence are those of its series.
+        let series = |tag: u8| if tag < SERIES { tag..=tag } else { tag - tag % 4..=tag - tag % 4 + 3 };
+        let told: Vec<&Told> =
+            tags.get(&uid).map(|tag| play.told.range(series(*tag)).map(|(_, told)| told).collect()).unwrap_or_default();
         let counts =
             |(who, side, come): &(Who, Side, bool)| *come && address(*who) == to && (!quiet || *side == Side::Outlook);
-        let invitations = told.map_or(0, |told| told.people.iter().filter(|one| counts(one)).count());
+        let invitations = told.iter().flat_map(|told| &told.people).filter(|one| counts(one)).count();
         let most = match kind.as_str() {
             "invitation" if quiet => invitations,
             "invitation" => invitations.max(1),
-            "update" => told.map_or(0, |told| told.acts).max(1),
+            "update" => told.iter().map(|told| told.acts).sum::<usize>().max(1),
             _ => continue,
         };
         if count > most {

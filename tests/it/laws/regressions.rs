@@ -3,7 +3,7 @@
 use sync::{Attendees, Direction, Kind, Side};
 
 use super::play::Mode;
-use super::story::{Act, Setting, Step, Story, What, Who, Word};
+use super::story::{Act, Post, Run, Setting, Step, Story, What, Who, Word};
 use super::{Law, Theatre, on_a_thread};
 
 /// Tells a story to both kinds of EspoCRM.
@@ -65,4 +65,22 @@ fn a_task_deleted_before_the_list_was_read_again_is_missed_by_the_next_sweep() {
     let (kind, by) = (Kind::Task, Who::Boris);
     let made = Step::Act(Act::Create { tag: 3, kind, by, side: Side::Espo, value: 12 });
     holds(setting, vec![made, Step::Settle, Step::Act(Act::Delete { tag: 3, side: Side::Outlook })]);
+}
+
+#[test]
+fn an_echo_that_comes_after_an_edit_does_not_hide_it() {
+    let posted = Step::Post(Post::Shuffled);
+    let carried = vec![edit(0, Side::Espo, What::Body, 11), Step::Run(Run::Poll), Step::Run(Run::Work(7))];
+    let edited = vec![edit(0, Side::Outlook, What::Title, 12), Step::Run(Run::Sweep), posted];
+    holds(Setting::default(), [carried, edited].concat());
+}
+
+#[test]
+fn what_was_edited_while_a_record_was_switched_off_is_merged_when_it_is_switched_on() {
+    let switched = |on| Step::Act(Act::Switch { tag: 1, on });
+    let looked = [Step::Post(Post::All), Step::Run(Run::Work(5))];
+    let mut steps = vec![switched(false), edit(1, Side::Outlook, What::Title, 11)];
+    steps.extend(looked.clone());
+    steps.push(switched(true));
+    holds(Setting::default(), steps);
 }

@@ -338,9 +338,10 @@ fn the_service_is_small_when_it_is_idle_and_stops_when_asked() {
 #[test]
 fn probes_and_documents_answer_without_a_token() {
     let world = World::start();
-    for path in ["/healthz", "/readyz", "/metrics", "/api/openapi.json", "/api/docs", "/"] {
+    for path in ["/healthz", "/readyz", "/metrics", "/api/openapi.json", "/api/docs", "/sign-in"] {
         assert_eq!(world.http("GET", path, &[], None).0, 200, "{path}");
     }
+    assert_eq!(world.http("GET", "/", &[], None).0, 303, "the pages ask to sign in");
     let openapi: Value = serde_json::from_str(&world.http("GET", "/api/openapi.json", &[], None).2).unwrap();
     for path in
         ["/api/v1/rules", "/api/v1/users/{id}/binding", "/api/v1/messages/{id}/replay", "/api/v1/records/{kind}/{id}"]

@@ -21,10 +21,12 @@ start)
         as mysql mariadb-install-db --no-defaults --datadir="$dir/data" --auth-root-authentication-method=normal \
             --skip-test-db >"$dir.log" 2>&1 || { cat "$dir.log" >&2; fail "the data folder cannot be made"; }
     fi
+    # A shell of its own without the caller's output: whoever reads the URL from a pipe waits until nobody holds it.
+    (exec >/dev/null 2>&1 </dev/null
     as mysql setsid mariadbd --no-defaults --datadir="$dir/data" --port="$port" --bind-address=127.0.0.1 \
         --socket="$dir/socket" --pid-file="$dir/pid" --log-error="$dir/log" --skip-name-resolve --max-connections=400 \
         --innodb-flush-log-at-trx-commit=2 --innodb-flush-method=nosync --innodb-log-file-size=64M \
-        >/dev/null 2>&1 </dev/null &
+        ) &
     tries=0
     until mariadb-admin --no-defaults --user=root --host=127.0.0.1 --port="$port" ping >/dev/null 2>&1; do
         tries=$((tries + 1))

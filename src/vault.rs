@@ -34,11 +34,31 @@ pub struct Vault {
     file: Option<PathBuf>,
 }
 
-/// The keys, the one that seals first, and when the file was written from which they are.
+/// The keys, the one that seals first, and the state of the file from which they are.
 #[derive(Clone)]
 struct Keys {
     all: Vec<Keyed>,
+    stamp: Option<Stamp>,
+}
+
+/// What tells one writing of a file from the next. The time alone does not: it moves in steps of some milliseconds, in which
+/// a file can be written twice. A new file in its place has another number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
     written: Option<SystemTime>,
+    len: u64,
+    number: u64,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let found = std::fs::metadata(path).ok()?;
+        #[cfg(unix)]
+        let number = std::os::unix::fs::MetadataExt::ino(&found);
+        #[cfg(not(unix))]
+        let number = 0;
+        Some(Self { written: found.modified().ok(), len: found.len(), number })
+    }
 }
 
 #[derive(Clone)]
@@ -121,7 +141,7 @@ impl Vault {
         if let Some(key) = &config.security.encryption_key {
             let previous = config.security.previous_encryption_keys.iter();
             let all = std::iter::once(key).chain(previous).map(|key| Keyed::parse(key.expose_secret()));
-            let keys = Keys { all: all.collect::<Result<_, _>>()?, written: None };
+            let keys = Keys { all: all.collect::<Result<_, _>>()?, stamp: None };
             return Ok(Self { keys: Arc::new(RwLock::new(keys)), file: None });
         }
         if let Some(path) = &config.security.encryption_key_file {
@@ -140,7 +160,7 @@ impl Vault {
     ///
     /// When it is no such key.
     pub fn with_key(key: &SecretString) -> Result<Self, VaultError> {
-        let keys = Keys { all: vec![Keyed::parse(key.expose_secret())?], written: None };
+        let keys = Keys { all: vec![Keyed::parse(key.expose_secret())?], stamp: None };
         Ok(Self { keys: Arc::new(RwLock::new(keys)), file: None })
     }
 
@@ -174,8 +194,7 @@ impl Vault {
     /// Reads the file again, when it was written since.
     fn follow(&self) {
         let Some(path) = &self.file else { return };
-        let written = std::fs::metadata(path).and_then(|found| found.modified()).ok();
-        if written == self.keys().written {
+        if Stamp::of(path) == self.keys().stamp {
             return;
         }
         match read_keys(path) {
@@ -260,12 +279,12 @@ pub fn key_id(sealed: &str) -> Option<&str> {
 
 fn read_keys(path: &Path) -> Result<Keys, VaultError> {
     let failed = VaultError::file(path);
-    // The time first: what is written in between is read again.
-    let written = std::fs::metadata(path).and_then(|found| found.modified()).ok();
+    // The stamp first: what is written in between is read again.
+    let stamp = Stamp::of(path);
     let text = std::fs::read_to_string(path).map_err(failed)?;
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     let all = lines.map(Keyed::parse).collect::<Result<Vec<_>, _>>()?;
-    if all.is_empty() { Err(VaultError::Key) } else { Ok(Keys { all, written }) }
+    if all.is_empty() { Err(VaultError::Key) } else { Ok(Keys { all, stamp }) }
 }
 
 /// A hash that may lie in the database where only "is it the same?" is ever asked: tickets, states, cookies, and the

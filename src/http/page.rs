@@ -25,8 +25,8 @@ pub(super) fn html(status: StatusCode, title: &str, body: &str) -> HttpResponse 
     let (title, css) = (escape(title), super::ui::CSS);
     let page = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\"><title>{title} · espo-outlook</title><link rel=\"stylesheet\" \
-         href=\"{css}\"></head><body class=\"plain\"><main class=\"narrow\"><h1>{title}</h1>{body}</main></body></html>"
+         content=\"width=device-width, initial-scale=1\"><title>{title} · espo-outlook</title><link rel=\"icon\" \
+         href=\"/assets/icon.svg\" type=\"image/svg+xml\"><link rel=\"stylesheet\" href=\"{css}\"></head><body class=\"plain\"><main class=\"narrow\"><h1>{title}</h1>{body}</main></body></html>"
     );
     HttpResponse::build(status).content_type("text/html; charset=utf-8").body(page)
 }

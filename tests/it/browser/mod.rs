@@ -1,0 +1,12 @@
+//! The pages in a real browser: Chromium without a window, driven by [`driver`], used by [`tab`] as people use it. Every test
+//! has a browser of its own, and fails when the console holds an error at its end.
+//!
+//! `TEST_WITHOUT_BROWSER=1` leaves these tests out. `TEST_SCREENSHOTS=DIR` makes [`gallery`] keep pictures of all pages in that
+//! folder; `tests/screenshots` does.
+
+mod administer;
+mod driver;
+mod first_run;
+mod tab;
+
+use driver::without_browser;

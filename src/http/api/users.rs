@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -25,14 +26,24 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
         .service(resource("/users/{id}", "GET").route(web::get().to(show)));
 }
 
+/// How long names are believed, which change rarely.
+const NAMES_LIVE: TimeDelta = TimeDelta::minutes(5);
+/// How long a page waits for names, and how long it goes without once they did not come.
+const NAMES_WITHIN: Duration = Duration::from_millis(300);
+const NAMES_RETRY: TimeDelta = TimeDelta::seconds(30);
+
 /// EspoCRM's users as they were a moment ago.
-#[derive(Default)]
-pub struct People(Mutex<Option<(DateTime<Utc>, Vec<User>)>>);
+#[derive(Debug, Default)]
+pub struct People {
+    known: Mutex<Option<(DateTime<Utc>, Vec<User>)>>,
+    /// When names were asked for last.
+    asked: Mutex<Option<DateTime<Utc>>>,
+}
 
 impl People {
     pub(in crate::http) async fn all(&self, app: &App) -> Result<Vec<User>, String> {
         let now = app.clock().now();
-        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let cached = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((at, users)) = cached
             && now - at < LIVES
         {
@@ -41,8 +52,24 @@ impl People {
         let connection = app.connections().espocrm().ok_or("EspoCRM is not configured")?;
         let fetched = app.on_main(async move { connection.client.users().await }).await;
         let users = fetched.ok_or("the service is stopping")?.map_err(|error| Chain(&error).to_string())?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, users.clone()));
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, users.clone()));
         Ok(users)
+    }
+
+    /// Full names by id, as far as they are known: a page that only names people does not wait for EspoCRM.
+    pub(in crate::http) async fn names(&self, app: &App) -> BTreeMap<String, String> {
+        let now = app.clock().now();
+        let known_at = self.known.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(at, _)| *at);
+        if known_at.is_none_or(|at| now - at > NAMES_LIVE) {
+            let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+            if asked.is_none_or(|at| now - at > NAMES_RETRY) {
+                // Who cannot be asked is named by what the binding knows.
+                tokio::time::timeout(NAMES_WITHIN, self.all(app)).await.ok();
+            }
+        }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let users = known.iter().flat_map(|(_, users)| users);
+        users.map(|user| (user.id.clone(), user.name.clone())).collect()
     }
 
     /// One user, as EspoCRM has it now; none when EspoCRM does not know it.

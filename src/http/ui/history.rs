@@ -35,8 +35,8 @@ pub(super) struct Row {
 }
 
 /// Entries with the names that people know.
-pub(super) async fn rows(app: &App, entries: Vec<Entry>) -> Result<Vec<Row>, Problem> {
-    let names = names(app).await?;
+pub(super) async fn rows(app: &App, view: &View, entries: Vec<Entry>) -> Result<Vec<Row>, Problem> {
+    let names = names(app, view).await?;
     let mut titles: BTreeMap<String, String> = BTreeMap::new();
     let mut rows = Vec::new();
     for entry in entries {
@@ -151,13 +151,13 @@ pub(super) async fn list_of(app: &App, view: &View, which: &Which, base: &'stati
     let is_own = base != "/history";
     let mut people: Vec<(String, String)> = Vec::new();
     if !is_own {
-        people.extend(names(app).await?);
+        people.extend(names(app, view).await?);
         people.sort_by(|a, b| a.1.cmp(&b.1));
     }
     let whole = Filter { user_id: filter.user_id.clone().filter(|_| is_own), ..Filter::default() };
     let page = HistoryPage {
         v: view,
-        rows: rows(app, page.items).await?,
+        rows: rows(app, view, page.items).await?,
         next: page.next.map(|cursor| which.next(base, &cursor)),
         is_filtered: filter != whole,
         people,
@@ -178,7 +178,7 @@ struct EntryPage<'a> {
 
 /// One entry; `base` is where the list is.
 pub(super) async fn entry(app: &App, view: &View, found: Entry, base: &'static str) -> Page {
-    let row = rows(app, vec![found]).await?.pop().ok_or_else(|| Problem::not_found("there is no such entry"))?;
+    let row = rows(app, view, vec![found]).await?.pop().ok_or_else(|| Problem::not_found("there is no such entry"))?;
     html(view, &EntryPage { v: view, row, base })
 }
 

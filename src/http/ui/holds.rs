@@ -7,6 +7,7 @@ use actix_web::web::{self, Data, Path, Query, ServiceConfig};
 use askama::Template;
 use serde::Deserialize;
 use serde_json::Value;
+use store::bindings::Binding;
 use store::holds::{Hold, HoldState};
 
 use super::form::Form;
@@ -53,15 +54,23 @@ struct HoldsPage<'a> {
 async fn list(app: Data<App>, view: View, which: Query<Which>) -> Page {
     let all = which.state.as_deref() == Some("all");
     let holds = store::holds::list(app.store().read(), (!all).then_some(HoldState::Open)).await?;
-    let names = names(&app).await?;
+    let names = names(&app, &view).await?;
     let holds = holds.into_iter().map(|hold| shown(&view, &names, hold)).collect();
     html(&view, &HoldsPage { v: &view, holds, all })
 }
 
-/// Names of bound users by id.
-pub(super) async fn names(app: &App) -> Result<BTreeMap<String, String>, Problem> {
+/// Names of bound users by id: as EspoCRM has them, else the login names.
+pub(super) async fn names(app: &App, view: &View) -> Result<BTreeMap<String, String>, Problem> {
     let bindings = store::bindings::list(app.store().read()).await?;
-    Ok(bindings.into_iter().map(|binding| (binding.user_id, binding.user_name)).collect())
+    let mut full = match &view.people {
+        Some(people) => people.names(app).await,
+        None => BTreeMap::new(),
+    };
+    let named = |binding: Binding| {
+        let name = full.remove(&binding.user_id).filter(|name| !name.is_empty()).unwrap_or(binding.user_name);
+        (binding.user_id, name)
+    };
+    Ok(bindings.into_iter().map(named).collect())
 }
 
 fn shown(v: &View, names: &BTreeMap<String, String>, hold: Hold) -> Shown {

@@ -61,7 +61,7 @@ async fn list(app: Data<App>, view: View, which: Query<Which>) -> Page {
     };
     let cursor = Some(which.cursor.as_str()).filter(|cursor| !cursor.is_empty());
     let page = store::messages::page(app.store().read(), &filter, cursor, PAGE).await?;
-    let names = names(&app).await?;
+    let names = names(&app, &view).await?;
     let name = |id: &str| names.get(id).cloned().unwrap_or_else(|| id.to_owned());
     let rows = page.items.into_iter().map(|message| row(&view, message.into(), name));
     let next = page.next.map(|cursor| {
@@ -112,7 +112,7 @@ struct MessagePage<'a> {
 
 async fn show(app: Data<App>, view: View, id: Path<String>) -> Page {
     let message = messages::show(app.clone(), id).await?.into_inner();
-    let names = names(&app).await?;
+    let names = names(&app, &view).await?;
     let target = serde_json::to_string_pretty(&message.target).unwrap_or_default();
     let row = row(&view, message, |id| names.get(id).cloned().unwrap_or_else(|| id.to_owned()));
     html(&view, &MessagePage { v: &view, row, target })

@@ -1,5 +1,7 @@
 //! The front page: how everything stands, and what waits for somebody.
 
+use std::collections::BTreeMap;
+
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
 use askama::Template;
@@ -12,6 +14,7 @@ use store::subscriptions::SubscriptionState;
 
 use super::charts::{self, Chart};
 use super::history::{Row, rows};
+use super::holds::names;
 use super::view::View;
 use super::{Page, guard, html, redirect};
 use crate::app::App;
@@ -67,7 +70,7 @@ async fn show(app: Data<App>, view: View, caller: Caller) -> Page {
     let connections = app.connections();
     let configured = |is_configured| if is_configured { "configured" } else { "not_configured" };
     let alarm = connections.purse().alarm();
-    let todos = todos(&view, &n, connections.settings().enabled, alarm.as_deref());
+    let todos = todos(&view, &n, &names(&app, &view).await?, connections.settings().enabled, alarm.as_deref());
     let page = OverviewPage {
         v: &view,
         enabled: connections.settings().enabled,
@@ -75,7 +78,7 @@ async fn show(app: Data<App>, view: View, caller: Caller) -> Page {
         microsoft: if alarm.is_some() { "alarm" } else { configured(connections.graph().is_some()) },
         active: n.bindings.iter().filter(|one| one.enabled && one.state == BindingState::Active).count(),
         todos,
-        recent: rows(&app, page.items).await?,
+        recent: rows(&app, &view, page.items).await?,
         public_url: app.config().server.public_url.is_some(),
         n,
     };
@@ -101,7 +104,7 @@ async fn numbers(app: &App, now: DateTime<Utc>) -> Result<Numbers, StoreError> {
     })
 }
 
-fn todos(v: &View, n: &Numbers, enabled: bool, alarm: Option<&str>) -> Vec<Todo> {
+fn todos(v: &View, n: &Numbers, names: &BTreeMap<String, String>, enabled: bool, alarm: Option<&str>) -> Vec<Todo> {
     let mut todos = Vec::new();
     let mut add = |tone, text: String, href: &str, action| {
         todos.push(Todo { tone, text, href: href.to_owned(), action: v.t(action) });
@@ -124,7 +127,8 @@ fn todos(v: &View, n: &Numbers, enabled: bool, alarm: Option<&str>) -> Vec<Todo>
             BindingState::Error => ("bad", "overview.has_error"),
             _ => continue,
         };
-        add(tone, v.f1(key, &binding.user_name), &format!("/users/{}", binding.user_id), "overview.look");
+        let name = names.get(&binding.user_id).unwrap_or(&binding.user_name);
+        add(tone, v.f1(key, name), &format!("/users/{}", binding.user_id), "overview.look");
     }
     if n.lapsed > 0 {
         add("warn", v.f1("overview.lapsed", n.lapsed), "/subscriptions", "overview.look");

@@ -57,7 +57,7 @@ async fn search(app: Data<App>, view: View, wanted: Query<Wanted>) -> Page {
     if !wanted.item_id.trim().is_empty() {
         return Ok(redirect(&format!("/items/{}/{}", segment(&wanted.user_id), segment(&wanted.item_id))));
     }
-    let mut people: Vec<(String, String)> = names(&app).await?.into_iter().collect();
+    let mut people: Vec<(String, String)> = names(&app, &view).await?.into_iter().collect();
     people.sort_by(|a, b| a.1.cmp(&b.1));
     html(&view, &RecordsPage { v: &view, people })
 }
@@ -107,7 +107,7 @@ fn texts(value: Option<&Value>) -> Vec<String> {
 }
 
 async fn page(app: &App, view: &View, caller: &Caller, told: &Value) -> Page {
-    let names = names(app).await?;
+    let names = names(app, view).await?;
     let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
     let is = |key: &str| told.get(key).and_then(Value::as_bool).unwrap_or_default();
     let at = |path: &str| told.pointer(path);

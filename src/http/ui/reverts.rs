@@ -63,7 +63,7 @@ async fn preview(app: Data<App>, view: View, which: Query<Which>) -> Page {
         which: &which,
         more: page.next.is_some(),
         numbers,
-        rows: rows(&app, open).await?,
+        rows: rows(&app, &view, open).await?,
         base: "/history",
     };
     html(&view, &page)

@@ -31,7 +31,7 @@ struct SubscriptionsPage<'a> {
 }
 
 async fn list(app: Data<App>, view: View) -> Page {
-    let names = names(&app).await?;
+    let names = names(&app, &view).await?;
     let all = subscriptions::list(app.clone()).await?.into_inner().items;
     let row = |one: ShownSubscription| Row {
         user: names.get(&one.user_id).unwrap_or(&one.user_id).clone(),

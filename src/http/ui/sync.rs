@@ -36,7 +36,7 @@ struct SyncPage<'a> {
 }
 
 async fn show(app: Data<App>, view: View) -> Page {
-    let names = names(&app).await?;
+    let names = names(&app, &view).await?;
     let jobs = store::jobs::list(app.store().read(), 20).await?;
     let jobs = jobs.into_iter().map(|job| Row { what: what(&view, &job, |id| names.get(id).cloned()), job }).collect();
     let mut people: Vec<(String, String)> = names.clone().into_iter().collect();
@@ -111,7 +111,7 @@ struct JobPage<'a> {
 
 async fn job(app: Data<App>, view: View, caller: Caller, id: Path<String>) -> Page {
     let job = of_job(&app, &caller, &id).await?;
-    let names = names(&app).await?;
+    let names = names(&app, &view).await?;
     let is = |key: &str| job.request.get(key).and_then(Value::as_bool).unwrap_or_default();
     let is_preview = is("dry_run");
     let counters = [

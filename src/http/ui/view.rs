@@ -21,6 +21,7 @@ use super::guard;
 use super::lang::Lang;
 use crate::app::App;
 use crate::app::provision::Done;
+use crate::http::api::users::People;
 use crate::http::page::escape;
 use crate::http::problem::Problem;
 use crate::http::session::Caller;
@@ -95,6 +96,8 @@ pub struct View {
     pub waiting: Waiting,
     pub now: DateTime<Utc>,
     pub is_configured: bool,
+    /// EspoCRM's users, as far as they are known.
+    pub people: Option<Data<People>>,
 }
 
 impl FromRequest for View {
@@ -185,6 +188,7 @@ impl View {
             waiting,
             now: app.map(|app| app.clock().now()).unwrap_or_default(),
             is_configured,
+            people: request.app_data::<Data<People>>().cloned(),
         }
     }
 

@@ -15,7 +15,19 @@ use tokio::runtime::Runtime;
 #[derive(Debug)]
 pub struct Refusal {
     pub error: String,
-    pub message: String,
+    message: String,
+}
+
+impl Refusal {
+    pub fn no_such_element(what: &str) -> Self {
+        Self { error: "no such element".to_owned(), message: what.to_owned() }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.error, self.message)
+    }
 }
 
 /// An element, by the reference that the protocol gives it.
@@ -70,7 +82,7 @@ impl Driver {
         let root = format!("http://127.0.0.1:{port}/session");
         let mut driver = Self { child, _output: output, base: root.clone(), client, runtime, _profile: profile };
         let wanted = capabilities(lang, &driver._profile);
-        let session = driver.send("POST", "", &wanted).unwrap_or_else(|refusal| panic!("no session: {refusal:?}"));
+        let session = driver.send("POST", "", &wanted).unwrap_or_else(|refusal| panic!("no session: {refusal}"));
         driver.base = format!("{root}/{}", session["sessionId"].as_str().unwrap());
         driver
     }
@@ -103,7 +115,7 @@ impl Driver {
     }
 
     /// Runs a function body, whose last argument is to be called with the result.
-    pub fn run_async(&self, script: &str, args: &[Value]) -> Result<Value, Refusal> {
+    pub fn run_slow(&self, script: &str, args: &[Value]) -> Result<Value, Refusal> {
         self.post("/execute/async", &json!({ "script": script, "args": args }))
     }
 
@@ -135,7 +147,7 @@ impl Driver {
     /// A command of the DevTools protocol.
     pub fn devtools(&self, command: &str, params: Value) -> Value {
         let body = json!({ "cmd": command, "params": params });
-        self.post("/goog/cdp/execute", &body).unwrap_or_else(|refusal| panic!("{command}: {refusal:?}"))
+        self.post("/goog/cdp/execute", &body).unwrap_or_else(|refusal| panic!("{command}: {refusal}"))
     }
 
     /// What the console holds since it was asked last, but for what is not an error.

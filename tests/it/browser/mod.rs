@@ -7,6 +7,10 @@
 mod administer;
 mod driver;
 mod first_run;
+mod gallery;
+mod keyboard;
+mod lively;
+mod own;
 mod tab;
 
 use driver::without_browser;

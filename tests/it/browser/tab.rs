@@ -12,7 +12,6 @@ use crate::support::World;
 pub const TAB: &str = "\u{e004}";
 pub const ENTER: &str = "\u{e007}";
 pub const SPACE: &str = " ";
-pub const END: &str = "\u{e010}";
 
 /// Finds what is visible by kind and name, in the smallest part of the page that has a text in it; gives the one, or says how
 /// many there are.
@@ -101,12 +100,12 @@ impl Tab<'_> {
 
     pub fn open(&self, path: &str) {
         let url = format!("{}{path}", self.world.url);
-        self.driver.post("/url", &json!({ "url": url })).unwrap_or_else(|refusal| panic!("{path}: {refusal:?}"));
+        self.driver.post("/url", &json!({ "url": url })).unwrap_or_else(|refusal| panic!("{path}: {refusal}"));
     }
 
     /// To another site.
     pub fn leave_for(&self, url: &str) {
-        self.driver.post("/url", &json!({ "url": url })).unwrap_or_else(|refusal| panic!("{url}: {refusal:?}"));
+        self.driver.post("/url", &json!({ "url": url })).unwrap_or_else(|refusal| panic!("{url}: {refusal}"));
     }
 
     pub fn path(&self) -> String {
@@ -124,7 +123,7 @@ impl Tab<'_> {
     /// The value of an expression in the page.
     pub fn value(&self, expression: &str) -> Value {
         let script = format!("return {expression};");
-        self.driver.run(&script, &[]).unwrap_or_else(|refusal| panic!("{expression}: {refusal:?}"))
+        self.driver.run(&script, &[]).unwrap_or_else(|refusal| panic!("{expression}: {refusal}"))
     }
 
     /// What a person can read.
@@ -174,7 +173,7 @@ impl Tab<'_> {
         self.world.eventually(what, || match once() {
             Ok(()) => true,
             Err(refusal) if passing.contains(&refusal.error.as_str()) => false,
-            Err(refusal) => panic!("{what}: {refusal:?}"),
+            Err(refusal) => panic!("{what}: {refusal}"),
         });
     }
 
@@ -203,13 +202,27 @@ impl Tab<'_> {
         self.act(&format!("“{option}” is chosen of “{label}”"), || {
             let list = json!({ "element-6066-11e4-a52e-4f735466cecf": self.find("field", label, near) });
             let option = self.driver.element(script, &[list, json!(option)])?;
-            let missing = Refusal { error: "no such element".to_owned(), message: String::new() };
-            self.driver.click(&option.ok_or(missing)?)
+            self.driver.click(&option.ok_or_else(|| Refusal::no_such_element("option"))?)
         });
     }
 
     pub fn click(&self, kind: &str, name: &str) {
         self.click_near(kind, name, "");
+    }
+
+    /// Clicks on the first element that a selector finds.
+    pub fn click_in(&self, selector: &str) {
+        self.act(&format!("a click on {selector}"), || self.driver.click(&self.first(selector)?));
+    }
+
+    /// Fills the first field that a selector finds.
+    pub fn fill_in(&self, selector: &str, text: &str) {
+        self.act(&format!("{selector} is filled"), || self.driver.type_into(&self.first(selector)?, text));
+    }
+
+    fn first(&self, selector: &str) -> Result<Element, Refusal> {
+        let found = self.driver.element("return document.querySelector(arguments[0]);", &[json!(selector)])?;
+        found.ok_or_else(|| Refusal::no_such_element(selector))
     }
 
     /// Clicks on what is in the same part of the page as a text.
@@ -249,15 +262,28 @@ impl Tab<'_> {
 
     /// Follows the first link that a selector finds.
     pub fn follow_in(&self, selector: &str) {
-        let script = "return document.querySelector(arguments[0]);";
-        self.follow_found(selector, || self.driver.element(script, &[json!(selector)]));
+        self.follow_found(selector, || self.first(selector).map(Some));
+    }
+
+    /// Follows a link of the menu.
+    pub fn menu(&self, name: &str) {
+        let script = "return [...document.querySelectorAll('#nav a')].find((link) => link.firstChild.textContent === \
+                      arguments[0]) ?? null;";
+        self.follow_found(name, || self.driver.element(script, &[json!(name)]));
+    }
+
+    /// Chooses an option of a list that loads the page anew.
+    pub fn choose_and_arrive(&self, label: &str, option: &str) {
+        self.mark();
+        self.choose(label, option);
+        self.arrives(option);
     }
 
     fn follow_found(&self, what: &str, find: impl Fn() -> Result<Option<Element>, Refusal>) {
         self.mark();
         self.act(&format!("“{what}” is followed"), || match find()? {
             Some(element) => self.driver.click(&element),
-            None => Err(Refusal { error: "no such element".to_owned(), message: what.to_owned() }),
+            None => Err(Refusal::no_such_element(what)),
         });
         self.arrives(what);
     }
@@ -268,6 +294,23 @@ impl Tab<'_> {
         self.click("button", name);
         self.act("the question is answered", || self.driver.post("/alert/accept", &json!({})).map(drop));
         self.arrives(name);
+    }
+
+    /// The window of a phone.
+    pub fn phone(&self) {
+        let size = json!({ "width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true });
+        self.driver.devtools("Emulation.setDeviceMetricsOverride", size);
+    }
+
+    /// The window of a desk, again.
+    pub fn desk(&self) {
+        self.driver.devtools("Emulation.clearDeviceMetricsOverride", json!({}));
+    }
+
+    /// The system's colours: `light` or `dark`.
+    pub fn system_theme(&self, theme: &str) {
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": theme }] });
+        self.driver.devtools("Emulation.setEmulatedMedia", features);
     }
 
     /// Presses keys.

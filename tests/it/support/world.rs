@@ -59,6 +59,7 @@ type Seeds = fn(&EspoSim, &GraphSim);
 #[derive(Clone)]
 pub struct Setup {
     users: Vec<&'static str>,
+    full_names: BTreeMap<&'static str, &'static str>,
     bound: Vec<&'static str>,
     rules: Value,
     env: BTreeMap<String, String>,
@@ -74,6 +75,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             users: vec!["anna", "boris"],
+            full_names: BTreeMap::new(),
             bound: vec!["anna"],
             rules: json!({}),
             env: BTreeMap::new(),
@@ -90,6 +92,12 @@ impl Default for Setup {
 impl Setup {
     pub fn users(mut self, names: &[&'static str]) -> Self {
         self.users = names.to_vec();
+        self
+    }
+
+    /// Else it is made of the login name.
+    pub fn full_name(mut self, name: &'static str, full: &'static str) -> Self {
+        self.full_names.insert(name, full);
         self
     }
 
@@ -209,6 +217,7 @@ impl World {
         for name in &setup.users {
             let mut full = format!("{name} Test");
             full[..1].make_ascii_uppercase();
+            let full = setup.full_names.get(name).map_or(full, |full| (*full).to_owned());
             graph.add_mailbox(&mail(name), &full, "UTC");
             ids.insert((*name).to_owned(), espo.seed_user(name, &full, &mail(name)));
         }

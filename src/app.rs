@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret as _, SecretString};
+use store::writer::Writer;
 use store::{Store, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,7 @@ pub use self::serve::{Role, ServeError, serve};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::id::Ids;
-use crate::queue::Queue;
+use crate::queue::{Parts, Queue, Rabbit};
 use crate::vault::{Vault, VaultError};
 use crate::work::locks::Locks;
 
@@ -82,7 +83,7 @@ pub enum StartError {
     #[error(transparent)]
     Settings(#[from] settings::SettingsError),
     /// The queue cannot be used.
-    #[error("queue.url names a queue that this version does not have: use embedded:")]
+    #[error("queue.url is neither embedded: nor the address of a RabbitMQ like amqp://user:password@host:5672/vhost")]
     Queue,
     /// The metrics cannot be set up.
     #[error("the metrics cannot be set up")]
@@ -124,9 +125,6 @@ impl App {
     pub async fn build_with(config: Config, clock: Clock, options: BuildOptions) -> Result<Self, StartError> {
         // A second service in one process has installed it already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        if config.queue.url.expose_secret() != "embedded:" {
-            return Err(StartError::Queue);
-        }
         let metrics = crate::telemetry::metrics()?;
         let store = Store::open(config.database.url.expose_secret()).await.map_err(StartError::Database)?;
         if options.migrate {
@@ -139,7 +137,9 @@ impl App {
         let locks = Locks::new(&store, &clock);
         let membership = Membership::new(store.clone(), ids.clone(), config.server.silence);
         // The task ends when the last clone of the writer is dropped.
-        let (writer, _) = store::writer::Writer::spawn(store.clone(), LINE);
+        let (writer, _) = Writer::spawn(store.clone(), LINE);
+        let shutdown = CancellationToken::new();
+        let queue = queue(&config, writer.clone(), &clock, &ids, &shutdown)?;
         let schedule_wake = Arc::new(Notify::new());
         let circuits = Circuits::new(config.circuit, &[writer.wake(), &schedule_wake]);
         let parts = connections::Parts {
@@ -158,8 +158,8 @@ impl App {
             ids,
             vault,
             store,
-            queue: Queue::Embedded(writer),
-            shutdown: CancellationToken::new(),
+            queue,
+            shutdown,
             tracker,
             connections,
             metrics,
@@ -295,6 +295,22 @@ impl App {
     pub fn admin_token_is_new(&self) -> bool {
         self.0.admin_token.is_new
     }
+}
+
+/// The queue that the configuration names. A broker is not connected to yet.
+fn queue(
+    config: &Config,
+    table: Writer,
+    clock: &Clock,
+    ids: &Ids,
+    stopping: &CancellationToken,
+) -> Result<Queue, StartError> {
+    let url = config.queue.url.expose_secret();
+    if url == "embedded:" {
+        return Ok(Queue::Embedded(table));
+    }
+    let parts = Parts { table, line: LINE, clock: clock.clone(), ids: ids.clone(), stopping: stopping.clone() };
+    Rabbit::new(url, &config.queue.prefix, parts).map(Queue::Rabbit).ok_or(StartError::Queue)
 }
 
 async fn admin_token(

@@ -157,6 +157,11 @@ fn describe() {
     describe_counter!("espo_outlook_changes_processed_total", "Changes handled, by outcome.");
     describe_histogram!("espo_outlook_sync_lag_seconds", "From receiving a change to its being applied.");
     describe_gauge!("espo_outlook_queue_depth", "Messages that wait or are in hand.");
+    describe_gauge!("espo_outlook_queue_broker_up", "1 while RabbitMQ can be used, 0 while it cannot.");
+    describe_gauge!("espo_outlook_queue_broker_messages", "Messages in RabbitMQ that are not in the database yet.");
+    describe_gauge!("espo_outlook_queue_unreadable", "Messages in RabbitMQ that cannot be read or were given up.");
+    describe_counter!("espo_outlook_queue_moved_total", "Changes moved from RabbitMQ into the database.");
+    describe_counter!("espo_outlook_queue_unreadable_total", "Messages of RabbitMQ that could not be read.");
     describe_gauge!("espo_outlook_dead_letters", "Messages that failed for good.");
     describe_counter!("espo_outlook_http_client_requests_total", "Requests to EspoCRM and Microsoft, by status.");
     describe_counter!("espo_outlook_throttled_total", "Requests that were throttled, by system.");

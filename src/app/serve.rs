@@ -63,6 +63,15 @@ pub async fn serve(app: App, listener: TcpListener, roles: BTreeSet<Role>) -> Re
     let life = tokio::spawn(instance::run(app.clone(), end.clone()));
     let server = crate::http::server(&app, listener, &roles).map_err(ServeError::Http)?;
     let handle = server.handle();
+    if let Some(broker) = app.queue().broker() {
+        if roles.contains(&Role::Receiver) {
+            broker.start_publishing();
+        }
+        if roles.contains(&Role::Worker) {
+            let (broker, store, waker) = (broker.clone(), app.store().clone(), app.clone());
+            app.tracker().spawn(broker.consume(store, move || waker.wake_schedule()));
+        }
+    }
     if roles.contains(&Role::Worker) {
         let app = app.clone();
         app.clone().tracker().spawn(async move { crate::work::run(app).await });
@@ -82,6 +91,10 @@ pub async fn serve(app: App, listener: TcpListener, roles: BTreeSet<Role>) -> Re
     stop.await.ok();
     app.tracker().close();
     app.tracker().wait().await;
+    // Whoever publishes has been answered by now.
+    if let Some(broker) = app.queue().broker() {
+        broker.close().await;
+    }
     // Until now somebody has had to tell the others that this process lives.
     end.cancel();
     life.await.ok();

@@ -78,6 +78,8 @@ pub struct Database {
 pub struct Queue {
     /// `embedded:`, `amqp://` or `amqps://`; it may hold a password.
     pub url: SecretString,
+    /// How the names of our queues in RabbitMQ begin: installations that share a virtual host have different ones.
+    pub prefix: String,
 }
 
 /// `[security]`
@@ -238,7 +240,10 @@ impl Config {
             database: Database {
                 url: values.or("database.url", "sqlite://espo-outlook.db?mode=rwc", parse::database_url)?,
             },
-            queue: Queue { url: values.or("queue.url", "embedded:", parse::queue_url)? },
+            queue: Queue {
+                url: values.or("queue.url", "embedded:", parse::queue_url)?,
+                prefix: values.or("queue.prefix", "espo-outlook", parse::queue_prefix)?,
+            },
             security: Security {
                 encryption_key: values.maybe("security.encryption_key", parse::encryption_key),
                 encryption_key_file: values.maybe("security.encryption_key_file", parse::path),

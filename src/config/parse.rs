@@ -181,10 +181,23 @@ pub fn database_url(text: &str) -> Parsed<SecretString> {
 
 /// The address of a queue.
 pub fn queue_url(text: &str) -> Parsed<SecretString> {
-    if text == "embedded:" || text.starts_with("amqp://") || text.starts_with("amqps://") {
+    let is_broker = text.starts_with("amqp://") || text.starts_with("amqps://");
+    if text == "embedded:" || (is_broker && text.parse::<lapin::uri::AMQPUri>().is_ok()) {
         return secret(text);
     }
-    Err("expected embedded:, amqp:// or amqps://".to_owned())
+    // The value is not repeated: it may hold a password.
+    Err("expected embedded:, or the address of a RabbitMQ like amqp://user:password@host:5672/vhost (amqps:// with TLS; \
+         special characters in user, password and vhost as %2F and the like)"
+        .to_owned())
+}
+
+/// The beginning of names of queues.
+pub fn queue_prefix(text: &str) -> Parsed<String> {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if (1..=100).contains(&text.len()) && text.bytes().all(is_word) && !text.starts_with("amq.") {
+        return Ok(text.to_owned());
+    }
+    Err("expected up to 100 letters, digits, `-`, `_` and `.`, not beginning with `amq.`".to_owned())
 }
 
 /// `delegated` or `application`.

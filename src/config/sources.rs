@@ -20,6 +20,7 @@ pub const KEYS: &[&str] = &[
     "server.silence",
     "database.url",
     "queue.url",
+    "queue.prefix",
     "security.encryption_key",
     "security.encryption_key_file",
     "security.previous_encryption_keys",

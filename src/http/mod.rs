@@ -45,11 +45,16 @@ pub fn server(app: &App, listener: TcpListener, roles: &BTreeSet<Role>) -> std::
     let app = app.clone();
     let receives = roles.contains(&Role::Receiver);
     let webhooks = web::Data::new(receiver::Webhooks::default());
+    let subscriptions = web::Data::new(receiver::Subscriptions::default());
+    if receives {
+        tokio::spawn(receiver::keep_known(app.clone(), webhooks.clone(), subscriptions.clone()));
+    }
     let people = web::Data::new(api::users::People::default());
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(web::Data::new(app.clone()))
             .app_data(webhooks.clone())
+            .app_data(subscriptions.clone())
             .app_data(people.clone())
             .wrap(headers())
             .wrap(from_fn(in_trace))

@@ -13,6 +13,7 @@ use super::problem::Chain;
 use super::resource;
 use crate::app::App;
 use crate::app::connections::PROBE;
+use crate::queue::Depth;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
@@ -29,14 +30,15 @@ async fn health() -> HttpResponse {
 /// The process can do its work; else 503, with the part that fails. A system that is not configured yet is no failure, and
 /// neither is one that is away: changes wait for it.
 async fn ready(app: Data<App>) -> HttpResponse {
-    let asked = tokio::time::timeout(PROBE, store::messages::depth(app.store().read())).await;
-    let (database, queue) = match asked {
-        Ok(Ok(depth)) => (Ok(()), Ok(depth)),
-        Ok(Err(error)) => (Err(Chain(&error).to_string()), Err("the database cannot be used".to_owned())),
-        Err(_) => (Err("the database does not answer".to_owned()), Err("the database cannot be used".to_owned())),
+    let table = async {
+        match tokio::time::timeout(PROBE, store::messages::depth(app.store().read())).await {
+            Ok(asked) => asked.map_err(|error| Chain(&error).to_string()),
+            Err(_) => Err("the database does not answer".to_owned()),
+        }
     };
+    let (table, broker) = futures::join!(table, broker(&app));
     let is_stopping = app.shutdown().is_cancelled();
-    let is_ready = database.is_ok() && queue.is_ok() && !is_stopping;
+    let is_ready = table.is_ok() && !matches!(broker, Some(Err(_))) && !is_stopping;
     let part = |result: Result<(), String>| match result {
         Ok(()) => json!({ "state": "ok" }),
         Err(detail) => json!({ "state": "failed", "detail": detail }),
@@ -53,16 +55,49 @@ async fn ready(app: Data<App>) -> HttpResponse {
     let body = json!({
         "status": if is_stopping { "stopping" } else if is_ready { "ready" } else { "not_ready" },
         "parts": {
-            "database": part(database),
-            "queue": match queue {
-                Ok(depth) => json!({ "state": "ok", "queued": depth.queued, "leased": depth.leased, "parked": depth.parked, "dead": depth.dead }),
-                Err(detail) => json!({ "state": "failed", "detail": detail }),
-            },
+            "queue": queue(&table, broker.as_ref()),
+            "database": part(table.map(drop)),
             "espocrm": away(&circuits.espocrm).unwrap_or_else(|| configured(app.connections().espocrm().is_some(), "EspoCRM")),
             "microsoft": away(&circuits.graph).or_else(|| away(&circuits.sign_in)).unwrap_or(microsoft),
         },
     });
     if is_ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+}
+
+/// How the broker stands, where there is one: first what keeps this process from its part, then what the broker itself says.
+pub(super) async fn broker(app: &App) -> Option<Result<Depth, String>> {
+    let broker = app.queue().broker()?;
+    if let Some(fault) = broker.fault() {
+        return Some(Err(fault.to_string()));
+    }
+    match tokio::time::timeout(PROBE, broker.depth()).await {
+        Ok(asked) => Some(asked.map_err(|fault| fault.to_string())),
+        Err(_) => Some(Err(format!("RabbitMQ at {} does not answer", broker.address()))),
+    }
+}
+
+/// The queue is the table, and the broker in front of it where there is one.
+fn queue(table: &Result<store::messages::Depth, String>, broker: Option<&Result<Depth, String>>) -> serde_json::Value {
+    let kind = if broker.is_some() { "rabbitmq" } else { "embedded" };
+    let mut part = match (table, broker) {
+        (_, Some(Err(detail))) => json!({ "state": "failed", "kind": kind, "detail": detail }),
+        (Err(_), None) => json!({ "state": "failed", "kind": kind, "detail": "the database cannot be used" }),
+        (Err(_), Some(Ok(_))) => {
+            json!({ "state": "ok", "kind": kind, "detail": "it takes messages, which wait for the database" })
+        }
+        (Ok(_), _) => json!({ "state": "ok", "kind": kind }),
+    };
+    if let Ok(depth) = table {
+        part["queued"] = depth.queued.into();
+        part["leased"] = depth.leased.into();
+        part["parked"] = depth.parked.into();
+        part["dead"] = depth.dead.into();
+    }
+    if let Some(Ok(depth)) = broker {
+        part["in_broker"] = (depth.ready + depth.held).into();
+        part["unreadable"] = depth.dead.into();
+    }
+    part
 }
 
 /// What is said of a system that does not answer.
@@ -87,12 +122,23 @@ async fn metrics(app: Data<App>) -> HttpResponse {
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and these are counts")]
 async fn refresh(app: &App) -> Result<(), StoreError> {
+    // What is in the broker waits too.
+    let mut in_broker = 0;
+    let mut unreadable = 0;
+    if let Some(asked) = broker(app).await {
+        gauge!("espo_outlook_queue_broker_up").set(if asked.is_ok() { 1.0 } else { 0.0 });
+        if let Ok(depth) = asked {
+            (in_broker, unreadable) = (depth.ready + depth.held, depth.dead);
+            gauge!("espo_outlook_queue_broker_messages").set(in_broker as f64);
+            gauge!("espo_outlook_queue_unreadable").set(unreadable as f64);
+        }
+    }
     let conn = app.store().read();
     let now = app.clock().now();
     let depth = store::messages::depth(conn).await?;
-    gauge!("espo_outlook_queue_depth").set((depth.queued + depth.leased) as f64);
+    gauge!("espo_outlook_queue_depth").set((in_broker + depth.queued + depth.leased) as f64);
     gauge!("espo_outlook_messages_parked").set(depth.parked as f64);
-    gauge!("espo_outlook_dead_letters").set(depth.dead as f64);
+    gauge!("espo_outlook_dead_letters").set((unreadable + depth.dead) as f64);
     let bindings = store::bindings::counts(conn).await?;
     for state in BindingState::ALL {
         let count = bindings.get(state).copied().unwrap_or_default();

@@ -175,7 +175,7 @@ pub async fn publish_of(
         job: job.map(str::to_owned),
         trace: crate::trace::current(),
     };
-    let hint = |target| Hint { change: change(target), lane: owner.map(str::to_owned), excerpt: None };
+    let hint = |target| Hint { lane: owner.map(str::to_owned), ..Hint::new(change(target)) };
     let mut changes: Vec<Hint> = targets.into_iter().map(hint).collect();
     while !changes.is_empty() {
         let rest = changes.split_off(changes.len().min(PORTION));

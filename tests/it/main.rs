@@ -42,7 +42,11 @@ mod pairs;
 #[cfg(test)]
 mod people;
 #[cfg(test)]
+mod queues;
+#[cfg(test)]
 mod quiet;
+#[cfg(test)]
+mod rabbit;
 #[cfg(test)]
 mod receivers;
 #[cfg(test)]

@@ -36,6 +36,8 @@ kill)
     main=$(head -n 1 "$dir/data/postmaster.pid")
     children=$(ps -o pid= --ppid "$main" || true)
     kill -KILL "$main" $children
+    # Whoever adopted it may be slow to bury it, and a number that is still known would forbid the next start.
+    rm -f "$dir/data/postmaster.pid"
     ;;
 *) fail "$command: start, stop or kill" ;;
 esac

@@ -11,6 +11,7 @@ use crate::app::{App, BuildOptions, secrets};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::problem::Chain;
+use crate::queue::Rabbit;
 use crate::vault::Vault;
 
 const WRITABLE: &str = "make room on the disk, and let the service's account write the database";
@@ -98,6 +99,9 @@ pub(super) async fn key(store: &Store, vault: &Vault, report: &mut Report) {
 }
 
 pub(super) async fn queue(app: &App, report: &mut Report) {
+    if let Some(broker) = app.queue().broker() {
+        self::broker(broker, report).await;
+    }
     if let Err(why) = in_time(queued(app)).await {
         return report.fail("queue", format!("it takes no messages: {why}"), WRITABLE);
     }
@@ -112,6 +116,29 @@ pub(super) async fn queue(app: &App, report: &mut Report) {
             report.ok("queue", detail);
         }
         Err(error) => report.error("queue", &error),
+    }
+}
+
+/// RabbitMQ: reachable, the queues are there, and a message goes there and back.
+async fn broker(broker: &Rabbit, report: &mut Report) {
+    let name = "broker";
+    match broker.examine().await {
+        Ok(depth) if depth.dead > 0 => report.warn(
+            name,
+            format!(
+                "RabbitMQ at {} confirms messages; {} in the queue `{}` could not be read",
+                broker.address(),
+                depth.dead,
+                broker.dead_queue()
+            ),
+            "their header x-error says why; bring workers and receivers to one version, then `espo-outlook replay --all-dead` \
+             puts them back, or purge that queue",
+        ),
+        Ok(depth) => {
+            let detail = format!("RabbitMQ at {} confirms messages; {} waiting there", broker.address(), depth.ready);
+            report.ok(name, detail);
+        }
+        Err(fault) => report.error(name, &fault),
     }
 }
 

@@ -131,9 +131,19 @@ pub struct ReplayRequest {
 pub(in crate::http) async fn again(app: &App, filter: &Filter) -> Result<u64, Problem> {
     let transaction = app.store().begin().await?;
     let ids = app.ids();
-    let replayed = store::messages::replay(&transaction, filter, app.clock().now(), || ids.next()).await?;
+    let mut replayed = store::messages::replay(&transaction, filter, app.clock().now(), || ids.next()).await?;
     transaction.commit().await.map_err(store::StoreError::from)?;
     app.queue().wake().notify_one();
+    let all_dead = Filter { state: Some(MessageState::Dead), ..Filter::default() };
+    if *filter == all_dead
+        && let Some(broker) = app.queue().broker()
+    {
+        // Those that nobody could read are dead too.
+        match broker.revive().await {
+            Ok(revived) => replayed += revived,
+            Err(fault) => tracing::warn!(error = %fault, "what is dead in RabbitMQ cannot be put back now"),
+        }
+    }
     Ok(replayed)
 }
 

@@ -12,10 +12,12 @@ use actix_web::{HttpRequest, HttpResponse};
 use espocrm::webhook::{self, BadSignature};
 use metrics::counter;
 use secrecy::{ExposeSecret as _, SecretString};
+use store::StoreError;
+use store::espo_webhooks::Webhook;
 use sync::{Cause, Change, Kind, Target};
 
 use super::super::problem::Problem;
-use super::{excerpt, read, take_over};
+use super::{excerpt, look_up, read, take_over};
 use crate::app::App;
 use crate::app::provision::secret_purpose;
 use crate::queue::Hint;
@@ -36,19 +38,21 @@ impl Webhooks {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
-    async fn look_up(&self, app: &App, id: &str) -> Result<Option<Known>, Problem> {
-        let row = store::espo_webhooks::get(app.store().read(), id).await.map_err(|error| {
-            tracing::warn!(%error, "the webhook's secret cannot be read");
-            Problem::unavailable("the database cannot be used at the moment; try again")
-        })?;
-        let Some(row) = row else { return Ok(None) };
-        let secret = app.vault().open_secret(&secret_purpose(id), &row.secret).map_err(|error| {
-            tracing::error!(%error, webhook = id, "the webhook's secret cannot be opened; run `espo-outlook setup espocrm`");
-            Problem::unavailable("the webhook's secret cannot be opened")
-        })?;
-        let known = Known { event: row.event, secret };
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), known.clone());
-        Ok(Some(known))
+    /// Reads all of them: they are few, and of one that was just made the others were as well.
+    pub(super) async fn load(&self, app: &App) -> Result<(), StoreError> {
+        let rows = store::espo_webhooks::list(app.store().read()).await?;
+        let mut all = HashMap::with_capacity(rows.len());
+        for Webhook { id, event, secret, .. } in rows {
+            match app.vault().open_secret(&secret_purpose(&id), &secret) {
+                Ok(secret) => drop(all.insert(id, Known { event, secret })),
+                Err(error) => {
+                    let remedy = "run `espo-outlook setup espocrm`";
+                    tracing::error!(%error, webhook = id, remedy, "a webhook's secret cannot be opened");
+                }
+            }
+        }
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = all;
+        Ok(())
     }
 }
 
@@ -79,16 +83,13 @@ pub(super) async fn receive(
         job: None,
         trace: crate::trace::current(),
     };
-    let mut hints = Vec::with_capacity(found.ids.len());
-    for (id, entry) in found.ids.into_iter().zip(&found.entries) {
-        let lane = match webhook::owner(entry) {
-            Some(owner) => Some(owner.to_owned()),
-            // An update tells what has changed only.
-            None => store::links::by_record(app.store().read(), kind, &id).await.ok().flatten().map(|link| link.owner),
-        };
-        hints.push(Hint { change: change(id), lane, excerpt: Some(excerpt(entry)) });
-    }
-    take_over(&app, hints, Cause::Webhook).await?;
+    let hint = |(id, entry)| Hint {
+        // An update tells what has changed only: whose it is, is looked up where messages are written.
+        lane: webhook::owner(entry).map(str::to_owned),
+        excerpt: Some(excerpt(entry)),
+        ..Hint::new(change(id))
+    };
+    take_over(&app, found.ids.into_iter().zip(&found.entries).map(hint).collect(), Cause::Webhook).await?;
     Ok(HttpResponse::Ok().finish())
 }
 
@@ -107,7 +108,8 @@ async fn authenticate(headers: &HeaderMap, body: &[u8], app: &App, webhooks: &We
         return Ok(known);
     }
     // Not known yet, or its secret may have been changed meanwhile.
-    let Some(known) = webhooks.look_up(app, &id).await? else {
+    look_up(webhooks.load(app)).await?;
+    let Some(known) = webhooks.cached(&id) else {
         tracing::warn!(webhook = id, "a delivery names an unknown webhook");
         return Err(Problem::unauthorized("the webhook is not known here; run `espo-outlook setup espocrm`"));
     };

@@ -18,8 +18,9 @@ use super::holds::names;
 use super::view::View;
 use super::{Page, guard, html, redirect};
 use crate::app::App;
-use crate::http::resource;
 use crate::http::session::Caller;
+use crate::http::{probes, resource};
+use crate::queue::Depth as InBroker;
 
 /// More than that in an hour are counted from the newest on.
 const FATES: u64 = 5000;
@@ -38,6 +39,7 @@ struct Todo {
 
 struct Numbers {
     depth: Depth,
+    in_broker: u64,
     bindings: Vec<Binding>,
     holds: u64,
     subscriptions: usize,
@@ -54,6 +56,8 @@ struct OverviewPage<'a> {
     enabled: bool,
     espocrm: &'static str,
     microsoft: &'static str,
+    /// Where there is a broker.
+    broker: Option<&'static str>,
     n: Numbers,
     active: usize,
     todos: Vec<Todo>,
@@ -65,17 +69,20 @@ async fn show(app: Data<App>, view: View, caller: Caller) -> Page {
     if !caller.is_admin {
         return Ok(redirect("/me"));
     }
-    let n = numbers(&app, view.now).await?;
+    let broker = probes::broker(&app).await;
+    let n = numbers(&app, view.now, broker.as_ref()).await?;
     let page = store::history::page(app.store().read(), &Filter::default(), None, 8).await?;
     let connections = app.connections();
     let configured = |is_configured| if is_configured { "configured" } else { "not_configured" };
     let alarm = connections.purse().alarm();
-    let todos = todos(&view, &n, &names(&app, &view).await?, connections.settings().enabled, alarm.as_deref());
+    let enabled = connections.settings().enabled;
+    let todos = todos(&view, &n, &names(&app, &view).await?, enabled, alarm.as_deref(), broker.as_ref());
     let page = OverviewPage {
         v: &view,
-        enabled: connections.settings().enabled,
+        enabled,
         espocrm: configured(connections.espocrm().is_some()),
         microsoft: if alarm.is_some() { "alarm" } else { configured(connections.graph().is_some()) },
+        broker: broker.map(|asked| if asked.is_ok() { "configured" } else { "failed" }),
         active: n.bindings.iter().filter(|one| one.enabled && one.state == BindingState::Active).count(),
         todos,
         recent: rows(&app, &view, page.items).await?,
@@ -85,7 +92,11 @@ async fn show(app: Data<App>, view: View, caller: Caller) -> Page {
     html(&view, &page)
 }
 
-async fn numbers(app: &App, now: DateTime<Utc>) -> Result<Numbers, StoreError> {
+async fn numbers(
+    app: &App,
+    now: DateTime<Utc>,
+    broker: Option<&Result<InBroker, String>>,
+) -> Result<Numbers, StoreError> {
     let conn = app.store().read();
     let subscriptions = store::subscriptions::list(conn).await?;
     let (active, lapsed): (Vec<_>, Vec<_>) =
@@ -94,6 +105,7 @@ async fn numbers(app: &App, now: DateTime<Utc>) -> Result<Numbers, StoreError> {
     let (done, lag) = charts::of(&fates, now);
     Ok(Numbers {
         depth: store::messages::depth(conn).await?,
+        in_broker: broker.and_then(|asked| asked.as_ref().ok()).map_or(0, |depth| depth.ready + depth.held),
         bindings: store::bindings::list(conn).await?,
         holds: store::holds::open_count(conn).await?,
         subscriptions: active.len(),
@@ -104,13 +116,27 @@ async fn numbers(app: &App, now: DateTime<Utc>) -> Result<Numbers, StoreError> {
     })
 }
 
-fn todos(v: &View, n: &Numbers, names: &BTreeMap<String, String>, enabled: bool, alarm: Option<&str>) -> Vec<Todo> {
+fn todos(
+    v: &View,
+    n: &Numbers,
+    names: &BTreeMap<String, String>,
+    enabled: bool,
+    alarm: Option<&str>,
+    broker: Option<&Result<InBroker, String>>,
+) -> Vec<Todo> {
     let mut todos = Vec::new();
     let mut add = |tone, text: String, href: &str, action| {
         todos.push(Todo { tone, text, href: href.to_owned(), action: v.t(action) });
     };
     if let Some(alarm) = alarm {
         add("bad", alarm.to_owned(), "/settings", "overview.to_settings");
+    }
+    match broker {
+        Some(Err(fault)) => add("bad", fault.clone(), "/log", "overview.look"),
+        Some(Ok(depth)) if depth.dead > 0 => {
+            add("bad", v.f1("overview.unreadable", depth.dead), "/messages?state=dead", "overview.look");
+        }
+        _ => {}
     }
     if !enabled {
         add("warn", v.t("overview.switched_off").to_owned(), "/settings", "overview.to_settings");

@@ -22,6 +22,16 @@ words! {
     }
 }
 
+words! {
+    /// What Microsoft says of a subscription itself.
+    Plight, "plight of a subscription" {
+        /// It is to be renewed now.
+        Ends = "ends",
+        /// It was removed: it is to be made anew.
+        Removed = "removed",
+    }
+}
+
 /// A subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
@@ -170,6 +180,20 @@ pub async fn set_state(
         .exec(conn)
         .await?;
     Ok(done.rows_affected > 0)
+}
+
+/// Notes what Microsoft says of it: the scheduler, when it is woken, renews it or makes it anew. False when it is gone.
+///
+/// # Errors
+/// When the database fails.
+pub async fn note(conn: &impl ConnectionTrait, id: &str, plight: Plight, now: DateTime<Utc>) -> Result<bool> {
+    match plight {
+        Plight::Ends => set_state(conn, id, SubscriptionState::Active, None, now).await,
+        Plight::Removed => {
+            let sentence = "Microsoft has removed it; it is made anew";
+            set_state(conn, id, SubscriptionState::Lapsed, Some(sentence), now).await
+        }
+    }
 }
 
 /// Forgets one; false when it was not known.

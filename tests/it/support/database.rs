@@ -121,30 +121,48 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         // The server runs as a user of its own.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let url = run(script, "start", folder.path());
+        let url = run(script, &["start"], folder.path());
+        Self { script, folder, url }
+    }
+
+    /// A RabbitMQ.
+    pub fn broker() -> Self {
+        let (script, folder) = ("rabbitmq.sh", tempfile::tempdir().unwrap());
+        let url = run(script, &["start"], folder.path());
         Self { script, folder, url }
     }
 
     /// SIGKILL.
     pub fn kill(&self) {
-        run(self.script, "kill", self.folder.path());
+        run(self.script, &["kill"], self.folder.path());
+    }
+
+    /// An administrator's command (RabbitMQ).
+    pub fn control(&self, arguments: &[&str]) {
+        run(self.script, &[&["ctl"], arguments].concat(), self.folder.path());
     }
 
     /// At the address that it had.
     pub fn start_again(&self) {
-        assert_eq!(run(self.script, "start", self.folder.path()), self.url);
+        assert_eq!(run(self.script, &["start"], self.folder.path()), self.url);
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        run(self.script, "kill", self.folder.path());
+        // By a test that has failed it may have been killed already.
+        let command = if self.script == "rabbitmq.sh" { "stop" } else { "kill" };
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(self.script);
+        Command::new(script).arg(command).arg(self.folder.path().join("server")).stdin(Stdio::null()).output().ok();
     }
 }
 
-fn run(script: &str, command: &str, folder: &Path) -> String {
+/// The first of the arguments is the command.
+fn run(script: &str, arguments: &[&str], folder: &Path) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(script);
-    let done = Command::new(script).arg(command).arg(folder.join("server")).stdin(Stdio::null()).output().unwrap();
-    assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+    let (command, rest) = arguments.split_first().unwrap();
+    let server = folder.join("server");
+    let done = Command::new(script).arg(command).arg(server).args(rest).stdin(Stdio::null()).output().unwrap();
+    assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8_lossy(&done.stdout).trim().to_owned()
 }

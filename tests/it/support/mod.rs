@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
+mod broker;
 mod browser;
 mod database;
 mod product;
@@ -7,8 +8,9 @@ mod sides;
 mod site;
 mod world;
 
+pub use broker::{Broker, broker_url, without_broker};
 pub use browser::{Browser, Page};
-pub use database::{Server, without_servers};
+pub use database::{Database, Server, without_servers};
 pub use product::command;
 pub use sides::{at, day, espo, espo_day, graph_day, graph_time, title, writes};
 pub use site::{Answer, Site};

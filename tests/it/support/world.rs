@@ -12,6 +12,7 @@ use simulators::plumbing::{Logged, SimClock};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use super::broker::Broker;
 use super::database::Database;
 use super::product::Product;
 use super::{Answer, Browser, Page, day, mail, writes};
@@ -69,6 +70,7 @@ pub struct Setup {
     seeds: Option<Seeds>,
     processes: &'static [&'static str],
     server: Option<String>,
+    broker: Option<String>,
 }
 
 impl Default for Setup {
@@ -85,6 +87,7 @@ impl Default for Setup {
             seeds: None,
             processes: &[],
             server: None,
+            broker: None,
         }
     }
 }
@@ -157,6 +160,17 @@ impl Setup {
         self
     }
 
+    /// What comes from outside goes through that broker.
+    pub fn broker(mut self, url: &str) -> Self {
+        self.broker = Some(url.to_owned());
+        self
+    }
+
+    /// Makes everything; the simulators run, the service does not yet.
+    pub fn prepare(self) -> World {
+        World::prepare(self)
+    }
+
     /// Starts everything, binds, and waits until nothing moves any more.
     pub fn start(self) -> World {
         let bound = self.bound.clone();
@@ -165,14 +179,7 @@ impl Setup {
         for at in 0..world.beside.len() {
             world.serve_beside(at);
         }
-        let done = world.product.command(&["setup", "espocrm"]);
-        assert!(done.status.success(), "setup espocrm: {}", String::from_utf8_lossy(&done.stderr));
-        let rules = world.rules.clone();
-        world.put("/rules", &rules);
-        for name in bound {
-            world.bind(name);
-        }
-        world.settle();
+        world.set_up(&bound);
         world
     }
 }
@@ -190,8 +197,9 @@ pub struct World {
     rules: Value,
     sync_from: i64,
     client: reqwest::Client,
-    // Dropped before the runtime, on which it is.
+    // Dropped before the runtime, on which they are.
     pub database: Database,
+    pub broker: Option<Broker>,
     folder: TempDir,
     runtime: Runtime,
     _permit: Permit,
@@ -237,6 +245,7 @@ impl World {
             None if !setup.processes.is_empty() => Database::shared(runtime.handle()),
             None => Database::new(runtime.handle(), folder.path()),
         };
+        let broker = setup.broker.as_ref().map(|url| Broker::new(runtime.handle(), url));
         let port = free_port();
         let url = format!("http://127.0.0.1:{port}");
         for base in [url.clone(), format!("http://localhost:{port}")] {
@@ -272,6 +281,10 @@ impl World {
             env.insert("ESPOCRM__ADMIN_USERNAME".to_owned(), espo.admin().user_name);
             env.insert("ESPOCRM__ADMIN_PASSWORD".to_owned(), espo.admin().password);
         }
+        if let Some(broker) = &broker {
+            env.insert("QUEUE__URL".to_owned(), broker.url.clone());
+            env.insert("QUEUE__PREFIX".to_owned(), broker.prefix.clone());
+        }
         env.extend(setup.env);
         env.retain(|_, value| !value.is_empty());
         let client = reqwest::Client::builder()
@@ -303,6 +316,7 @@ impl World {
             sync_from,
             client,
             database,
+            broker,
             folder,
             runtime,
             _permit: permit,
@@ -329,6 +343,28 @@ impl World {
     /// Something asynchronous of a simulator.
     pub fn wait_for<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
+    }
+
+    /// The names of our queues.
+    pub fn queues(&self) -> &Broker {
+        self.broker.as_ref().expect("this world has no broker")
+    }
+
+    /// Webhooks, rules and bindings; waits until nothing moves any more.
+    pub fn set_up(&self, bound: &[&str]) {
+        let done = self.product.command(&["setup", "espocrm"]);
+        assert!(done.status.success(), "setup espocrm: {}", String::from_utf8_lossy(&done.stderr));
+        self.put("/rules", &self.rules);
+        for name in bound {
+            self.bind(name);
+        }
+        self.settle();
+    }
+
+    /// What `/readyz` answers.
+    pub fn readiness(&self) -> (u16, Value) {
+        let (status, _, text) = self.http("GET", "/readyz", &[], None);
+        (status, serde_json::from_str(&text).unwrap_or_default())
     }
 
     // The product's life.
@@ -383,6 +419,11 @@ impl World {
     }
 
     // HTTP.
+
+    /// Whether it serves, whatever it says.
+    pub fn answers(&self) -> bool {
+        self.try_get("/healthz") == Some(200)
+    }
 
     fn try_get(&self, path: &str) -> Option<u16> {
         let request = self.client.get(format!("{}{path}", self.url));

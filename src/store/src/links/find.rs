@@ -1,11 +1,13 @@
 //! Finding links.
 
+use std::collections::{BTreeSet, HashMap};
+
 use chrono::{DateTime, Utc};
 use entity::links::{Column, Entity, Model};
 use entity::replicas;
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
 };
 use sync::{Kind, Link};
 
@@ -51,6 +53,32 @@ pub async fn by_records(conn: &impl ConnectionTrait, kind: Kind, record_ids: &[S
     let ids = record_ids.iter().map(String::as_str);
     let query = Entity::find().filter(Column::Kind.eq(kind.as_str())).filter(Column::RecordId.is_in(ids));
     query.all(conn).await?.into_iter().map(link).collect()
+}
+
+/// Whose mailbox holds the items of these records, as far as they are linked, tombstones too; at most a few hundred at once.
+///
+/// # Errors
+/// When the database fails.
+pub async fn owners(
+    conn: &impl ConnectionTrait,
+    records: &BTreeSet<(Kind, String)>,
+) -> Result<HashMap<(Kind, String), String>> {
+    let mut any = Condition::any();
+    for kind in Kind::ALL {
+        let mut ids = records.iter().filter(|(of, _)| *of == kind).map(|(_, id)| id.as_str()).peekable();
+        if ids.peek().is_some() {
+            any = any.add(Column::Kind.eq(kind.as_str()).and(Column::RecordId.is_in(ids)));
+        }
+    }
+    if any.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let query = Entity::find().select_only().columns([Column::Kind, Column::RecordId, Column::Owner]).filter(any);
+    let rows: Vec<(String, String, String)> = query.into_tuple().all(conn).await?;
+    let of = |(word, record, owner): (String, String, String)| {
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == word).map(|kind| ((kind, record), owner))
+    };
+    Ok(rows.into_iter().filter_map(of).collect())
 }
 
 /// Of a live link as much as its columns tell.

@@ -13,19 +13,23 @@
 
 mod turn;
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use entity::messages::{ActiveModel, Column, Entity, Model};
-use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
     Select,
 };
 use sha2::{Digest, Sha256};
-use sync::{Cause, Change, Target};
+use sync::{Cause, Change, Kind, Target};
 
 use crate::convert::{cut, json, millis, moment, read};
 use crate::error::Result;
 use crate::page::{Page, Place};
+use crate::subscriptions::Plight;
+use crate::{links, subscriptions};
 
 pub use turn::{
     Turn, Unit, bury, extend, extend_all, finish, has_expired, is_due, lease_due, lease_of, next_due, park, release,
@@ -72,10 +76,13 @@ pub struct NewMessage {
     pub due: DateTime<Utc>,
     /// What was received, in part, for the archive.
     pub excerpt: Option<String>,
+    /// What was said of a subscription itself, by its id: it is noted together with the message.
+    pub plight: Option<(String, Plight)>,
 }
 
 impl NewMessage {
-    /// A message that is due at once, in the lane of the mailbox that it names.
+    /// A message that is due at once, in the lane of the mailbox that it names. A record names none: that of its link is looked
+    /// up when the message is written.
     #[must_use]
     pub fn new(change: Change, source: &str) -> Self {
         let lane = match &change.target {
@@ -83,7 +90,7 @@ impl NewMessage {
             Target::Event { user, .. } | Target::Todo { user, .. } | Target::Mailbox { user } => user.clone(),
         };
         let due = change.received;
-        Self { change, source: source.to_owned(), lane, due, excerpt: None }
+        Self { change, source: source.to_owned(), lane, due, excerpt: None, plight: None }
     }
 }
 
@@ -146,8 +153,8 @@ fn target_key(target: &Target) -> Result<String> {
     Ok(hex::encode(Sha256::digest(json("target", target)?)))
 }
 
-fn row(message: &NewMessage, replay_of: Option<&str>) -> Result<ActiveModel> {
-    let NewMessage { change, source, lane, due, excerpt } = message;
+fn row(message: &NewMessage, lane: &str, replay_of: Option<&str>) -> Result<ActiveModel> {
+    let NewMessage { change, source, lane: _, due, excerpt, plight: _ } = message;
     let state = if *due > change.received { MessageState::Parked } else { MessageState::Queued };
     Ok(ActiveModel {
         id: Set(change.id.clone()),
@@ -168,14 +175,52 @@ fn row(message: &NewMessage, replay_of: Option<&str>) -> Result<ActiveModel> {
     })
 }
 
-/// Queues messages, in one statement as long as they are no more than a thousand.
+/// Queues messages, in one statement as long as they are no more than a thousand, and notes what they say of subscriptions. To
+/// be called in a transaction.
 ///
 /// # Errors
 /// When the database fails, or an id was there before (a conflict).
 pub async fn insert_many(conn: &impl ConnectionTrait, messages: &[NewMessage]) -> Result<()> {
     for chunk in messages.chunks(ROWS) {
-        let rows = chunk.iter().map(|message| row(message, None)).collect::<Result<Vec<_>>>()?;
+        let rows = rows(conn, chunk).await?;
         Entity::insert_many(rows).exec_without_returning(conn).await?;
+    }
+    note(conn, messages).await
+}
+
+/// The same for messages that may have been queued before: those whose ids are there are left as they are.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert_new(conn: &impl ConnectionTrait, messages: &[NewMessage]) -> Result<()> {
+    for chunk in messages.chunks(ROWS) {
+        let rows = rows(conn, chunk).await?;
+        let nothing = OnConflict::column(Column::Id).do_nothing_on([Column::Id]).to_owned();
+        Entity::insert_many(rows).on_conflict(nothing).try_insert().exec_without_returning(conn).await?;
+    }
+    note(conn, messages).await
+}
+
+/// Messages about linked records wait in the turn of whose mailbox holds the items: one look tells of all of them.
+async fn rows(conn: &impl ConnectionTrait, messages: &[NewMessage]) -> Result<Vec<ActiveModel>> {
+    let record = |message: &NewMessage| match &message.change.target {
+        Target::Record { kind, id } if message.lane == ESPO_LANE => Some((*kind, id.clone())),
+        _ => None,
+    };
+    let records: BTreeSet<(Kind, String)> = messages.iter().filter_map(record).collect();
+    let owners = links::owners(conn, &records).await?;
+    let with_lane = |message: &NewMessage| {
+        let owner = record(message).and_then(|record| owners.get(&record));
+        row(message, owner.map_or(message.lane.as_str(), String::as_str), None)
+    };
+    messages.iter().map(with_lane).collect()
+}
+
+async fn note(conn: &impl ConnectionTrait, messages: &[NewMessage]) -> Result<()> {
+    for message in messages {
+        if let Some((id, plight)) = &message.plight {
+            subscriptions::note(conn, id, *plight, message.change.received).await?;
+        }
     }
     Ok(())
 }
@@ -302,9 +347,8 @@ async fn again(
         // Whoever asked for the original has been answered, and what was seen then is old.
         let change =
             Change { id: new_id(), cause: Cause::Replay, received: now, version: None, job: None, ..message.change };
-        let copy =
-            NewMessage { change, source: "replay".to_owned(), lane: message.lane, due: now, excerpt: message.excerpt };
-        copies.push(row(&copy, Some(&original))?);
+        let copy = NewMessage { excerpt: message.excerpt, ..NewMessage::new(change, "replay") };
+        copies.push(row(&copy, &message.lane, Some(&original))?);
     }
     Entity::insert_many(copies).exec_without_returning(conn).await?;
     if !dead.is_empty() {

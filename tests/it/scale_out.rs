@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use simulators::plumbing::{Fault, Logged};
 
-use crate::support::{Setup, World, mail, title, without_servers};
+use crate::support::{Setup, World, broker_url, mail, title, without_broker, without_servers};
 
 const PROCESSES: &[&str] = &["receiver", "worker,scheduler", "worker,scheduler"];
 
@@ -69,10 +69,20 @@ fn leads(world: &World, at: usize) -> usize {
 
 #[test]
 fn each_process_is_killed_in_turn_under_load_and_nothing_is_lost_or_doubled() {
-    if without_servers() {
-        return;
+    if !without_servers() {
+        killed_in_turn(setup());
     }
-    let mut world = setup().start();
+}
+
+#[test]
+fn so_it_is_with_a_broker_in_between() {
+    if !without_servers() && !without_broker() {
+        killed_in_turn(setup().broker(&broker_url()));
+    }
+}
+
+fn killed_in_turn(setup: Setup) {
+    let mut world = setup.start();
     let mut count = 0;
     let load = |world: &World, count: &mut usize, n: usize| {
         for _ in 0..n {

@@ -162,6 +162,8 @@ pub struct Sync {
     pub keep_audit: Duration,
     /// Mailboxes that a sweep or poll reads at the same time.
     pub mailboxes_at_once: usize,
+    /// Whether what was done about a record is told on its stream in EspoCRM, where it notifies the record's followers.
+    pub stream_notes: bool,
 }
 
 /// `[schedule]`: cron expressions of the sweeps, checked.
@@ -262,6 +264,7 @@ impl Config {
                 keep_messages: values.or("sync.keep_messages", "14d", parse::pause)?,
                 keep_audit: values.or("sync.keep_audit", "400d", parse::pause)?,
                 mailboxes_at_once: values.or("sync.mailboxes_at_once", "16", parse::positive)?,
+                stream_notes: values.or("sync.stream_notes", "false", parse::yes_or_no)?,
             },
             schedule: Schedule {
                 meeting: values.or("schedule.meeting", "*/10 * * * *", parse::cron_text)?,

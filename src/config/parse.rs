@@ -83,6 +83,11 @@ pub fn positive<T: FromStr + Default + PartialOrd>(text: &str) -> Parsed<T> {
         .ok_or_else(|| "expected a whole number above 0".to_owned())
 }
 
+/// `true` or `false`.
+pub fn yes_or_no(text: &str) -> Parsed<bool> {
+    text.parse().map_err(|_| "expected true or false".to_owned())
+}
+
 /// `250ms`, `1s`, `15m`, `2h`, `14d`.
 pub fn duration(text: &str) -> Parsed<Duration> {
     let expected = || "expected a duration like 250ms, 1s, 15m, 2h or 14d".to_owned();

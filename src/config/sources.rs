@@ -47,6 +47,7 @@ pub const KEYS: &[&str] = &[
     "sync.keep_messages",
     "sync.keep_audit",
     "sync.mailboxes_at_once",
+    "sync.stream_notes",
     "schedule.meeting",
     "schedule.call",
     "schedule.task",

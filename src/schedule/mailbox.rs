@@ -10,11 +10,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use graph::TouchedKind;
 use serde::{Deserialize, Serialize};
 use store::{bindings, cursors, links};
-use sync::{Cause, Direction, Kind, Link, Target};
+use sync::{Cause, Direction, Kind, Link, Series, Target};
 
 use super::publish;
 use crate::app::App;
-use crate::work::context::{mailbox, rules_of};
+use crate::work::context::{Context, mailbox, rules_of};
 use crate::work::error::WorkError;
 
 /// How long the window of a delta link is used.
@@ -95,7 +95,7 @@ pub async fn read_delta(app: &App, user: &str, cause: Cause, job: Option<&str>) 
                 targets.push(Target::Event { user: user.to_owned(), id: item.id });
             }
         }
-        targets.extend(missing(app, user, &listed, window).await?);
+        targets.extend(missing(app, user, &listed, window, None).await?);
     }
     let count = targets.len() as u64;
     if let Some(job) = job {
@@ -106,6 +106,43 @@ pub async fn read_delta(app: &App, user: &str, cause: Cause, job: Option<&str>) 
     let text = serde_json::to_string(&Cursor { link: round.delta_link, since }).unwrap_or_default();
     cursors::put(app.store().write(), &cursor_name(user), &text, now).await?;
     bindings::synced(app.store().write(), user, now).await?;
+    Ok(count)
+}
+
+/// Hints at what differs from the links among a user's events of one kind, the whole window at once. The delta is left as it
+/// is: it has still to tell of the other kind.
+///
+/// # Errors
+/// When the mailbox cannot be read.
+pub async fn read_kind(app: &App, user: &str, kind: Kind, cause: Cause, job: Option<&str>) -> Result<u64, WorkError> {
+    let read = app.store().read();
+    let context = Context::of(app, Some(user)).await?;
+    let Some(binding) = context.binding.as_ref().filter(|binding| binding.first_sync_done) else { return Ok(0) };
+    let mailbox = context.mailbox()?;
+    let window = window(app, binding, context.now());
+    let mut items = context.graph.window(&mailbox, window.0, window.1).await?;
+    items.extend(context.graph.events_from(&mailbox, window.1).await?);
+    let (mut listed, mut targets) = (BTreeSet::new(), Vec::new());
+    for item in items {
+        let wanted = match links::by_item(read, user, &item.id).await? {
+            Some(link) => {
+                let replica = link.replicas.iter().find(|replica| replica.item_id == item.id);
+                let is_known = replica.is_some_and(|replica| replica.etag.is_some() && replica.etag == item.etag);
+                link.kind == kind && !is_known
+            }
+            None => item.series != Series::Master && context.kind_of(&item) == kind,
+        };
+        if listed.insert(item.id.clone()) && wanted {
+            targets.push(Target::Event { user: user.to_owned(), id: item.id });
+        }
+    }
+    targets.extend(missing(app, user, &listed, window, Some(kind)).await?);
+    let count = targets.len() as u64;
+    if let Some(job) = job {
+        store::jobs::add_total(app.store().write(), job, count, false).await?;
+    }
+    publish(app, targets, cause, job).await?;
+    bindings::synced(app.store().write(), user, context.now()).await?;
     Ok(count)
 }
 
@@ -132,6 +169,7 @@ async fn missing(
     user: &str,
     listed: &BTreeSet<String>,
     window: (DateTime<Utc>, DateTime<Utc>),
+    only: Option<Kind>,
 ) -> Result<Vec<Target>, WorkError> {
     let mut targets = Vec::new();
     let mut after: Option<String> = None;
@@ -139,7 +177,8 @@ async fn missing(
         let page = links::in_mailbox(app.store().read(), user, after.as_deref(), 500).await?;
         let Some(last) = page.last() else { return Ok(targets) };
         after = Some(last.id.clone());
-        for link in page.iter().filter(|link| link.kind.is_event() && !link.is_buried() && starts_in(link, window)) {
+        let of_kind = |link: &&Link| only.map_or(link.kind.is_event(), |kind| link.kind == kind);
+        for link in page.iter().filter(of_kind).filter(|link| !link.is_buried() && starts_in(link, window)) {
             if let Some(replica) = link.replica_of(user).filter(|replica| !listed.contains(&replica.item_id)) {
                 targets.push(Target::Event { user: user.to_owned(), id: replica.item_id.clone() });
             }

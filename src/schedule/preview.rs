@@ -141,6 +141,16 @@ impl Named {
     }
 }
 
+/// How many people would be invited to an event whose equal is found: those whom the record names besides.
+fn invited(plan: &Plan, item: &Item) -> u64 {
+    let people = |values: Option<&Value>| values.and_then(Value::as_people).map_or(0, |people| people.0.len());
+    let writes = plan.steps.iter().filter(|step| step.action.side() == Side::Outlook).find_map(|step| {
+        let write = step.action.writes()?.get(&Field::Participants)?;
+        Some(people(Some(&write.value)))
+    });
+    writes.unwrap_or(0).saturating_sub(people(item.values.get(&Field::Participants))) as u64
+}
+
 fn title(values: &sync::Values) -> Option<String> {
     values.get(&Field::Title).and_then(Value::as_text).map(str::to_owned)
 }
@@ -300,18 +310,27 @@ impl Survey<'_> {
             match links::by_item(read, &user, &item.id).await? {
                 Some(link) if link.is_buried() => self.preview.skips += 1,
                 Some(link) => self.note(link, Side::Outlook, &item.values),
+                None if self.is_copy_of_known(&item).await? => {
+                    self.preview.tell(Named::item(&item).line(What::Match, None, None));
+                }
                 None => free.push(item),
             }
         }
-        let offered: BTreeSet<String> = free.iter().map(|item| print(item.kind, &item.values)).collect();
+        let offered: BTreeMap<String, Item> =
+            free.iter().map(|item| (print(item.kind, &item.values), item.clone())).collect();
         let mut matched = BTreeSet::new();
         for record in records {
             let fingerprint = print(record.kind, &record.values);
             match links::by_record(read, record.kind, &record.id).await? {
                 Some(link) if link.is_buried() => self.preview.skips += 1,
                 Some(link) => self.note(link, Side::Espo, &record.values),
-                None if offered.contains(&fingerprint) && matched.insert(fingerprint) => {
-                    self.preview.tell(Named::record(&record).line(What::Match, None, None));
+                None if offered.contains_key(&fingerprint) && matched.insert(fingerprint.clone()) => {
+                    let named = Named::record(&record);
+                    if let Some(item) = offered.get(&fingerprint) {
+                        let plan = self.decide(&Seen::Present(record), &Seen::Present(item.clone())).await?;
+                        self.preview.invitations += invited(&plan, item);
+                    }
+                    self.preview.tell(named.line(What::Match, None, None));
                 }
                 None => {
                     let named = Named::record(&record);
@@ -326,6 +345,13 @@ impl Survey<'_> {
             self.preview.count(named, &plan, self.to);
         }
         Ok(())
+    }
+
+    /// True for an attendee's copy of a meeting that another mailbox's copy has linked already.
+    async fn is_copy_of_known(&self, item: &Item) -> Result<bool, WorkError> {
+        let Some(uid) = &item.ical_uid else { return Ok(false) };
+        let links = links::by_ical_uid(self.app.store().read(), uid).await?;
+        Ok(links.iter().any(|link| !link.is_buried() && link.replica_of(&item.user).is_none()))
     }
 
     async fn decide(&self, record: &Seen<Record>, item: &Seen<Item>) -> Result<Plan, WorkError> {

@@ -121,7 +121,8 @@ struct Swept {
 pub async fn sweep(app: &App, scope: &Scope) -> Result<Found, WorkError> {
     let users = users(app, scope).await?;
     let mut found = Found::default();
-    for kind in &scope.kinds {
+    // What goes to EspoCRM alone is found in the mailboxes.
+    for kind in scope.kinds.iter().filter(|_| scope.to != Some(Side::Espo)) {
         let owners: BTreeMap<String, NaiveDate> = users
             .iter()
             .filter(|user| user.kinds.contains(kind))
@@ -182,10 +183,15 @@ async fn mailboxes(app: &App, scope: &Scope, user: &Swept) -> Result<u64, WorkEr
     }
     let (user, job) = (&binding.user_id, scope.job.as_deref());
     if kinds.iter().any(|kind| kind.is_event()) && scope.to != Some(Side::Outlook) {
-        if scope.full {
-            mailbox::forget(app, user).await?;
+        let asked: Vec<Kind> = scope.kinds.iter().filter(|kind| kind.is_event()).copied().collect();
+        if let ([kind], true) = (asked.as_slice(), scope.full) {
+            hinted += mailbox::read_kind(app, user, *kind, scope.cause, job).await?;
+        } else {
+            if scope.full {
+                mailbox::forget(app, user).await?;
+            }
+            hinted += mailbox::read_delta(app, user, scope.cause, job).await?;
         }
-        hinted += mailbox::read_delta(app, user, scope.cause, job).await?;
     }
     if kinds.contains(&Kind::Task) && scope.to != Some(Side::Outlook) {
         if scope.full {

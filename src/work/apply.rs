@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use espocrm::Fetched;
 use store::links;
-use sync::{Action, Field, Item, Link, LinkState, Outcome, Plan, Record, Seen, Side, Target, Verdict, View, absorb};
+use sync::{
+    Action, Field, Item, Link, LinkState, Outcome, Plan, Record, Replica, Seen, Side, Target, Verdict, View, absorb,
+};
 
 use super::context::Context;
 use super::copies;
@@ -91,16 +93,24 @@ impl Task<'_> {
         let mut next = absorb(link.clone(), &view, &plan, &outcomes);
         next.outside = outside;
         let passed_over = left_alone(&plan).is_some()
-            && seen_item.present().is_some_and(|item| !is_unchanged(&next, Side::Outlook, &item.values));
+            && seen_item.present().is_none_or(|item| !is_unchanged(&next, Side::Outlook, &item.values));
         if failure.is_some() || refused || passed_over {
             forget_version(&mut next, seen_item.present());
         }
-        let entries = super::explain::entries(self, context, &link, &next, &plan, &outcomes);
+        let entries = super::explain::entries(
+            self,
+            context,
+            &link,
+            &next,
+            &plan,
+            (&outcomes, (seen_record.present(), seen_item.present())),
+        );
         let report = report(&plan, &outcomes);
         // Private copies are written after this: the message ends when they are.
         let copies = context.rules.attendees == sync::Attendees::None && next.kind.is_event();
         let finished = failure.is_none() && !stale && !refused && !copies && !matches!(report, Report::Later(_));
-        self.store(&next, entries, finished).await?;
+        self.store(&next, &entries, finished).await?;
+        super::notes::post(context, &entries).await;
         if let Some(error) = failure {
             return Err(error);
         }
@@ -137,11 +147,11 @@ impl Task<'_> {
     }
 
     /// Link, history and the end of the message, in one transaction.
-    async fn store(&self, link: &Link, entries: Vec<store::history::Entry>, finished: bool) -> Result<(), WorkError> {
+    async fn store(&self, link: &Link, entries: &[store::history::Entry], finished: bool) -> Result<(), WorkError> {
         let transaction = self.app.store().begin_held().await?;
         links::save(&transaction, link, self.app.clock().now()).await?;
         if !entries.is_empty() {
-            store::history::insert_many(&transaction, &entries).await?;
+            store::history::insert_many(&transaction, entries).await?;
         }
         if let Some(unit) = self.unit.filter(|_| finished) {
             store::messages::finish(&transaction, unit, self.app.clock().now()).await?;
@@ -151,9 +161,15 @@ impl Task<'_> {
     }
 }
 
-/// What was seen of an item has not been dealt with: a hint at that version is no echo when it is tried again.
+/// What was seen of an item, or that it is gone, has not been dealt with: a hint at that version is no echo when it is tried
+/// again, and a hint at the record looks at both.
 fn forget_version(link: &mut Link, item: Option<&Item>) {
-    for replica in link.replicas.iter_mut().filter(|replica| item.is_some_and(|item| item.id == replica.item_id)) {
+    let owner = link.owner.clone();
+    let meant = |replica: &&mut Replica| match item {
+        Some(item) => item.id == replica.item_id,
+        None => replica.user == owner,
+    };
+    for replica in link.replicas.iter_mut().filter(meant) {
         replica.etag = None;
     }
 }

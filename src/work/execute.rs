@@ -202,13 +202,24 @@ pub fn seen_by_owner(context: &Context, mut item: Item) -> Item {
     item
 }
 
-/// A record as Outlook is to see it: of an event organised outside, the owner is one who may have answered.
+fn assigned_address(context: &Context, fetched: &Fetched) -> Option<String> {
+    let assigned = fetched.record.owner.as_ref();
+    if context.binding.as_ref().map(|binding| &binding.user_id) == assigned {
+        return context.address();
+    }
+    let binding = context.bindings.iter().find(|binding| Some(&binding.user_id) == assigned);
+    let mailbox = binding.and_then(|binding| binding.mailbox.as_deref()).map(sync::text::address);
+    mailbox.or_else(|| fetched.roster.owner_address.clone())
+}
+
+/// A record as Outlook is to see it: of an event organised outside, the assigned user is one who may have answered, whether it
+/// is that user's copy that is followed or another attendee's.
 #[must_use]
 pub fn record_as_seen(context: &Context, outside: bool, fetched: &Fetched) -> Record {
     let mut record = fetched.record.clone();
     if let Some(Value::People(people)) = record.values.get_mut(&Field::Participants)
         && outside
-        && let Some(owner) = context.address()
+        && let Some(owner) = assigned_address(context, fetched)
     {
         people.0.insert(owner, Person { name: None, answer: fetched.roster.own_answer() });
     }

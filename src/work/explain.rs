@@ -1,7 +1,7 @@
 //! What was done: the history entries of a plan that was tried.
 
 use store::history::{ChangeType, Entry, FieldChange};
-use sync::{Action, Link, Outcome, Plan, Values};
+use sync::{Action, Agreed, Field, Item, Link, Outcome, Plan, PrivateEvents, Record, Side, Values};
 
 use super::context::Context;
 use super::reconcile::Task;
@@ -14,7 +14,7 @@ pub fn entries(
     before: &Link,
     after: &Link,
     plan: &Plan,
-    outcomes: &[Outcome],
+    (outcomes, seen): (&[Outcome], (Option<&Record>, Option<&Item>)),
 ) -> Vec<Entry> {
     let entry = |(step, outcome): (&sync::Step, &Outcome)| {
         let (shown, gone) = match outcome {
@@ -23,7 +23,12 @@ pub fn entries(
             Outcome::Deleted => (None, true),
             Outcome::Stale | Outcome::Refused(_) | Outcome::Unsure | Outcome::Answered => return None,
         };
-        let (change_type, changes) = changes(before, &step.action, shown, gone);
+        let (change_type, changes) = if gone {
+            let values = last_values(context, step.action.side(), seen);
+            (ChangeType::Delete, deleted(before, step.action.side(), values))
+        } else {
+            changes(before, &step.action, shown)
+        };
         let id = context.app.ids().next();
         Some(Entry {
             id,
@@ -44,18 +49,40 @@ pub fn entries(
     plan.steps.iter().zip(outcomes).filter_map(entry).collect()
 }
 
-fn changes(before: &Link, action: &Action, shown: Option<&Values>, gone: bool) -> (ChangeType, Vec<FieldChange>) {
-    if gone {
-        let side = action.side();
-        let lost = |(field, agreed): (&sync::Field, &sync::Agreed)| FieldChange {
-            field: field.clone(),
-            old: Some(agreed.on(side).clone()),
-            new: None,
-            lost: None,
-            other: Some(agreed.on(side.other()).clone()),
-        };
-        return (ChangeType::Delete, before.base.iter().map(lost).collect());
+/// What the end that was deleted showed last, as far as its user lets it be kept.
+fn last_values<'a>(
+    context: &Context,
+    side: Side,
+    (record, item): (Option<&'a Record>, Option<&'a Item>),
+) -> Option<&'a Values> {
+    match side {
+        Side::Espo => record.map(|record| &record.values),
+        Side::Outlook => item
+            .filter(|item| !item.private || context.rules.private_events == PrivateEvents::Full)
+            .map(|item| &item.values),
     }
+}
+
+/// The fields of an end that was deleted. What was edited there since the last agreement has lost against the deletion.
+fn deleted(before: &Link, side: Side, values: Option<&Values>) -> Vec<FieldChange> {
+    let lost = |(field, agreed): (&Field, &Agreed)| {
+        let agreed_value = agreed.on(side);
+        let last = values.and_then(|values| values.get(field)).unwrap_or(agreed_value);
+        // Answers and reminders come and go by themselves, files are not in history.
+        let lasting = !matches!(field, Field::Participants | Field::Reminder | Field::Attachments);
+        let edited = (lasting && last != agreed_value).then(|| last.clone());
+        FieldChange {
+            field: field.clone(),
+            other: edited.is_none().then(|| agreed.on(side.other()).clone()),
+            old: Some(edited.clone().unwrap_or_else(|| agreed_value.clone())),
+            new: None,
+            lost: edited,
+        }
+    };
+    before.base.iter().map(lost).collect()
+}
+
+fn changes(before: &Link, action: &Action, shown: Option<&Values>) -> (ChangeType, Vec<FieldChange>) {
     let change_type = match action {
         Action::CreateItem { .. } | Action::CreateRecord { .. } => ChangeType::Create,
         _ => ChangeType::Update,

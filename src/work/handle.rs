@@ -33,6 +33,8 @@ const WAIT_FOR_PEOPLE: TimeDelta = TimeDelta::minutes(2);
 const WAIT_FOR_OPERATOR: TimeDelta = TimeDelta::seconds(15);
 /// Deletions of a user within this time are looked at together.
 const TOGETHER: TimeDelta = TimeDelta::minutes(10);
+/// What is found so soon after a hold was confirmed belongs to it.
+const ON_ITS_WAY: TimeDelta = TimeDelta::minutes(1);
 
 /// Works on a unit and records what became of it, in the trace of whoever told of it last. Never fails: what cannot be recorded
 /// is leased again when its lease ends.
@@ -248,9 +250,19 @@ async fn hold(app: &App, unit: &Unit, reason: &Reason) -> Result<(), WorkError> 
     Ok(())
 }
 
+/// How many deletions of a user wait together: those of the last ten minutes, or since ten minutes before the open hold. What
+/// is confirmed and only still to be carried out does not count.
 async fn waiting(app: &App, user: &str, now: DateTime<Utc>) -> Result<u64, WorkError> {
+    let hold = holds::latest(app.store().read(), user, HoldKind::MassDeletion).await?;
     let links = store::links::of_user_in(app.store().read(), user, &["deleting"]).await?;
-    let open = |link: &&sync::Link| matches!(link.state, LinkState::Deleting { since, .. } if now - since < TOGETHER);
+    let first = match &hold {
+        Some(hold) if hold.state == HoldState::Open => hold.created.min(now) - TOGETHER,
+        _ => now - TOGETHER,
+    };
+    let open = |link: &&sync::Link| {
+        let is_new = |since: DateTime<Utc>| since > first && !hold.as_ref().is_some_and(|hold| covers(hold, since));
+        matches!(link.state, LinkState::Deleting { since, .. } if is_new(since))
+    };
     // A deleted series counts once, however many occurrences it had.
     let unit =
         |link: &sync::Link| link.occurrence.as_ref().map_or_else(|| link.id.clone(), |(series, _)| series.clone());
@@ -261,17 +273,22 @@ async fn waiting(app: &App, user: &str, now: DateTime<Utc>) -> Result<u64, WorkE
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn deletions(app: &App, user: &str, now: DateTime<Utc>) -> Result<Deletions, WorkError> {
-    let read = app.store().read();
+pub async fn deletions(app: &App, link: &sync::Link, now: DateTime<Utc>) -> Result<Deletions, WorkError> {
+    let (read, user) = (app.store().read(), link.owner.as_str());
     let hold = holds::latest(read, user, HoldKind::MassDeletion).await?;
-    let confirmed = hold.is_some_and(|hold| {
-        hold.state == HoldState::Confirmed && hold.decided.is_some_and(|decided| now - decided < TOGETHER)
-    });
+    let since = if let LinkState::Deleting { since, .. } = link.state { since } else { now };
     Ok(Deletions {
         waiting: waiting(app, user, now).await?,
         links: store::links::count_of_user(read, user).await?,
-        confirmed,
+        held: hold.as_ref().is_some_and(|hold| hold.state == HoldState::Open),
+        confirmed: hold.as_ref().is_some_and(|hold| covers(hold, since)),
     })
+}
+
+/// True when that hold was confirmed for a deletion that was found at that time: for what waited then, and for what was on its
+/// way with it.
+fn covers(hold: &holds::Hold, since: DateTime<Utc>) -> bool {
+    hold.state == HoldState::Confirmed && hold.decided.is_some_and(|decided| since < decided + ON_ITS_WAY)
 }
 
 /// Looks again at everything that a confirmed hold kept back.

@@ -1,7 +1,8 @@
 //! An end without a link: matched with the other end where that exists, given a new one, or left alone for a reason.
 //!
 //! An unlinked end is taken in under the lock of its content, which the other end shares: a record and an item that are one
-//! and the same come here one after the other, and the second finds what the first has made.
+//! and the same come here one after the other, and the second finds what the first has made. So do the copies of one event in
+//! several mailboxes, under the lock of its iCalUId.
 
 use chrono::{DateTime, Utc};
 use espocrm::Fetched;
@@ -208,6 +209,11 @@ impl Task<'_> {
         if copies::is_copy(&item) {
             return Ok(Report::Idle(None));
         }
+        // Copies of one event in several mailboxes are told of at the same time: one of them makes the link, the others find it.
+        let _event = match &item.ical_uid {
+            Some(uid) => Some(self.locks.acquire(format!("event:{uid}")).await?),
+            None => None,
+        };
         if let Some(report) = self.known_otherwise(&item).await? {
             return Ok(report);
         }
@@ -274,9 +280,25 @@ impl Task<'_> {
         let Some(mut link) = links::by_id(self.app.store().read(), link).await? else { return Ok(Report::Idle(None)) };
         if link.replica_of(&item.user).is_none() {
             link.replicas.push(replica(item, &link.owner));
+            if link.is_buried() && self.is_declined_only(&mut link).await? {
+                // The organizer has invited once more.
+                link.state = LinkState::Live;
+                link.owner.clone_from(&item.user);
+                link.replicas = vec![replica(item, &item.user)];
+                link.answers.clear();
+            }
             links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
         }
         if link.owner == item.user { self.locked(link, None).await } else { Ok(Report::Idle(None)) }
+    }
+
+    /// True for the tombstone of a meeting organised outside whose record is there still: its owner had declined.
+    async fn is_declined_only(&self, link: &mut Link) -> Result<bool, WorkError> {
+        if !link.outside || link.record_id.is_none() {
+            return Ok(false);
+        }
+        let context = Context::of(self.app, Some(&link.owner)).await?;
+        Ok(matches!(self.read_record(&context, link).await?, Seen::Present(_)))
     }
 
     /// An item without a link: matched with an equal record, or given a new one, or left alone.

@@ -7,7 +7,9 @@ use chrono::{DateTime, Utc};
 use espocrm::Fetched;
 use store::bindings::BindingState;
 use store::links;
-use sync::{Cause, Item, Link, LinkState, Owner, Plan, Reason, Record, ReplicaRole, Seen, Side, View, decide};
+use sync::{
+    Answer, Cause, Item, Link, LinkState, Owner, Plan, Reason, Record, Replica, ReplicaRole, Seen, Side, View, decide,
+};
 
 use super::apply::Round;
 use super::context::Context;
@@ -89,6 +91,9 @@ impl Task<'_> {
             let now = context.now();
             let (record, item) = self.read(&context, &mut link, hinted, now).await?;
             let (Some(record), Some(item)) = (record, item) else { return Ok(Report::Idle(None)) };
+            if item == Seen::Gone && self.hand_over(&context, &mut link).await? {
+                return Box::pin(self.locked(link, None)).await;
+            }
             if let Some(owner) = moved(&context, &link, &record) {
                 match self.bring_along(&context, &link, (&record, &item), now).await? {
                     Some(next) => link = *next,
@@ -114,6 +119,30 @@ impl Task<'_> {
             }
         }
         Err(WorkError::Restless)
+    }
+
+    /// The copy of a meeting organised outside was deleted by the one whose copy was followed, who has declined by that: from
+    /// now on that of another attendee is followed. False when there is none.
+    async fn hand_over(&self, context: &Context, link: &mut Link) -> Result<bool, WorkError> {
+        if !link.outside || link.state != LinkState::Live {
+            return Ok(false);
+        }
+        let follows = |replica: &Replica| {
+            let active = |binding: &store::bindings::Binding| {
+                binding.user_id == replica.user && binding.enabled && binding.state == BindingState::Active
+            };
+            replica.role == ReplicaRole::Attendee && context.bindings.iter().any(active)
+        };
+        let Some(next) = link.replicas.iter_mut().find(|replica| follows(replica)) else { return Ok(false) };
+        next.role = ReplicaRole::Master;
+        let before = std::mem::replace(&mut link.owner, next.user.clone());
+        link.replicas.retain(|replica| replica.user != before);
+        if let Some(address) = context.address() {
+            link.answers.insert(address, Answer::Declined);
+        }
+        tracing::info!(link.id = link.id, from = before, to = link.owner, "the copy of another attendee is followed");
+        links::save_alone(self.app.store(), link, context.now()).await?;
+        Ok(true)
     }
 
     /// What was edited in the mailbox that is about to lose the master copy: the record takes it along. None when there is
@@ -189,6 +218,7 @@ impl Task<'_> {
             if let Seen::Present(fetched) = &record
                 && is_unchanged(link, Side::Espo, &record_as_seen(context, link.outside, fetched).values)
                 && fetched.record.owner.as_deref() == Some(&link.owner)
+                && link.switched_off == (fetched.record.switch == Some(false))
             {
                 link.record_modified = Some(fetched.record.modified);
                 link.record_read = Some(now);
@@ -302,7 +332,7 @@ impl Task<'_> {
             };
         let one_gone = matches!((record, item), (Seen::Gone, Seen::Present(_)) | (Seen::Present(_), Seen::Gone));
         let deletions = match link {
-            Some(link) if one_gone => super::handle::deletions(self.app, &link.owner, now).await?,
+            Some(link) if one_gone => super::handle::deletions(self.app, link, now).await?,
             _ => sync::Deletions::default(),
         };
         let grace = chrono::Duration::from_std(self.app.config().sync.deletion_grace).unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use simulators::microsoft::Mode;
 
 use crate::support::{Setup, World, day, mail};
 
@@ -301,6 +302,50 @@ fn a_first_synchronisation_that_would_invite_waits_for_a_word() {
     world.one_event("anna", "Alone");
     world.settle();
     assert_eq!(world.mails(), [("invitation".to_owned(), mail("boris"))]);
+}
+
+#[test]
+fn a_first_synchronisation_that_would_invite_to_a_matched_event_waits_for_a_word() {
+    let world = Setup::default().bound(&[]).start();
+    world.espo_create("anna", "Both", json!({ "usersIds": [world.id("anna"), world.id("boris")] }));
+    world.outlook_create("anna", "Both", json!({}));
+    let wanted = json!({ "enabled": true, "mailbox": mail("anna"), "sync_from": day(-60) });
+    world.put(&format!("/users/{}/binding", world.id("anna")), &wanted);
+    assert_eq!(world.sign_in("anna", "anna").status, 200);
+    let hold = world.eventually_some("a hold", || world.items("/holds").first().cloned());
+    let preview = &hold["summary"]["preview"];
+    assert_eq!((&preview["matches"], &preview["invitations"]), (&json!(1), &json!(1)), "{hold}");
+    world.settle();
+    assert!(world.mails().is_empty(), "{:?}", world.mails());
+    world.post(&format!("/holds/{}/confirm", hold["id"].as_str().unwrap()), &json!({}));
+    world.eventually("Boris is invited", || world.mails() == [("invitation".to_owned(), mail("boris"))]);
+    world.settle();
+    assert_eq!((world.events("anna", "Both").len(), world.records("Both").len()), (1, 1));
+}
+
+#[test]
+fn a_synchronisation_of_one_kind_and_direction_takes_nothing_else_in() {
+    // Nothing comes by itself: only what is asked for.
+    let world = Setup::default().env("SYNC__POLL_INTERVAL", "1h").start();
+    world.espo.lose_webhooks(true);
+    world.graph.set_notifications(Mode::Drop, 1, false, Duration::ZERO);
+    let here = world.espo_create("anna", "Here", json!({}));
+    world.outlook_create("anna", "There", json!({}));
+    world.outlook_create("anna", "Ring", json!({ "categories": ["Call"] }));
+    let job = |asked: Value| {
+        let job = world.post("/sync", &asked)["job_id"].as_str().unwrap().to_owned();
+        world.eventually_some("the job ends", || {
+            let job = world.get(&format!("/jobs/{job}"));
+            (job["state"] == "done").then_some(job)
+        })
+    };
+    let done = job(json!({ "kind": "call" }));
+    assert_eq!((&done["created"], &done["done"]), (&json!(1), &done["total"]), "{done}");
+    assert_eq!((world.espo.records("Call").len(), world.records("There").len()), (1, 0));
+    job(json!({ "kind": "meeting", "direction": "to_espo" }));
+    assert_eq!((world.records("There").len(), world.events("anna", "Here").len()), (1, 0));
+    job(json!({ "direction": "to_outlook" }));
+    assert_eq!(world.events("anna", "Here").len(), 1, "{here}");
 }
 
 #[test]

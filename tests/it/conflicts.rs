@@ -170,3 +170,49 @@ fn a_private_event_is_not_copied_unless_the_user_says_so() {
     assert!(!all.contains("Dentist") && !all.contains("teeth"), "what is private was told: {all}");
     assert_eq!(world.event("anna", &event)["subject"], "Dentist", "the private event itself was changed");
 }
+
+#[test]
+fn the_edit_that_lost_against_a_deletion_is_in_history_and_comes_back_with_a_revert() {
+    for (priority, edited_in_espo) in [("espo", false), ("outlook", true)] {
+        let rules = json!({ "meeting": { "direction": "both", "priority": priority } });
+        let mut world = Setup::default().rules(rules).start();
+        let (id, event) = world.pair("Contested", json!({}));
+        world.crash();
+        if edited_in_espo {
+            world.espo_update(&id, json!({ "name": "Edited" }));
+            world.person("anna").delete_event(&event).unwrap();
+        } else {
+            world.outlook_update("anna", &event, json!({ "subject": "Edited" }));
+            world.espo_delete(&id);
+        }
+        world.serve();
+        world.eventually("both ends are gone", || {
+            world.espo.records("Meeting").is_empty() && world.person("anna").events().is_empty()
+        });
+        world.settle();
+        let entry = world.history("type=delete")[0].clone();
+        let title = entry["changes"].as_array().unwrap().iter().find(|change| change["field"] == "title").unwrap();
+        assert_eq!((title["old"].as_str(), title["lost"].as_str()), (Some("Edited"), Some("Edited")), "{entry}");
+        world.post(&format!("/history/{}/revert", entry["id"].as_str().unwrap()), &json!({}));
+        world.one_event("anna", "Edited");
+        world.one_record("Edited");
+        world.settle();
+    }
+}
+
+#[test]
+fn a_busy_block_goes_with_its_private_event_whatever_it_is_called_in_espocrm() {
+    let world = Setup::default().rules(json!({ "private_events": "busy" })).start();
+    let event = world.outlook_create("anna", "Dentist", json!({ "sensitivity": "private" }));
+    let record = world.one_record("Private")["id"].as_str().unwrap().to_owned();
+    world.settle();
+    world.espo_update(&record, json!({ "name": "Something of Anna's" }));
+    world.settle();
+    assert_eq!(world.event("anna", &event)["subject"], "Dentist");
+    world.person("anna").delete_event(&event).unwrap();
+    world.eventually("the block is gone", || world.espo.records("Meeting").is_empty());
+    world.settle();
+    assert!(world.person("anna").events().is_empty(), "the deletion was taken back");
+    let history = serde_json::to_string(&world.history("")).unwrap();
+    assert!(!history.contains("Dentist"), "what is private is in history");
+}

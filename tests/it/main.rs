@@ -32,9 +32,13 @@ mod laws;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
+mod mailboxes;
+#[cfg(test)]
 mod meetings;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
+mod notes;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]

@@ -293,3 +293,31 @@ fn the_switch_of_a_record_stops_it_deletes_nothing_and_merges_again() {
     world.put(&format!("/records/meeting/{id}/sync"), &json!({ "enabled": true }));
     world.one_event("anna", "Unseen");
 }
+
+#[test]
+fn what_was_deleted_in_outlook_while_the_record_was_switched_off_goes_when_it_is_switched_on() {
+    let world = World::start();
+    let (id, event) = world.pair("Switched", json!({}));
+    world.put(&format!("/records/meeting/{id}/sync"), &json!({ "enabled": false }));
+    world.settle();
+    world.person("anna").delete_event(&event).unwrap();
+    world.settle();
+    assert_eq!(world.record(&id)["name"], "Switched", "switched off, nothing is deleted");
+    world.put(&format!("/records/meeting/{id}/sync"), &json!({ "enabled": true }));
+    world.eventually("the deletion travels", || world.records("Switched").is_empty());
+}
+
+#[test]
+fn a_record_that_is_deleted_while_its_field_switches_it_off_takes_no_event_along() {
+    let world =
+        Setup::default().seeds(|espo, _| espo.add_field("Meeting", "cSyncWithOutlook", "bool", &json!(true))).start();
+    let (id, event) = world.pair("Switched", json!({}));
+    world.espo_update(&id, json!({ "cSyncWithOutlook": false }));
+    world.settle();
+    world.espo_delete(&id);
+    world.settle();
+    world.sync();
+    world.settle();
+    assert_eq!(world.event("anna", &event)["subject"], "Switched");
+    assert!(world.records("Switched").is_empty(), "it was taken in again");
+}

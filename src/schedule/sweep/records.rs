@@ -46,7 +46,7 @@ pub(super) async fn compare(app: &App, scope: &Scope, kind: Kind, owners: &Owner
                 continue;
             }
             let link = links.get(&record.id);
-            if is_in_step(scope, link, owner, &record) {
+            if is_in_step(link, owner, &record) {
                 found.in_step += 1;
             } else {
                 targets.entry(owner.clone()).or_default().push(Target::Record { kind, id: record.id.clone() });
@@ -76,10 +76,10 @@ fn is_before(record: &Record, first: NaiveDate, from: NaiveDate) -> bool {
     first > from && day < first.pred_opt().unwrap_or(first)
 }
 
-fn is_in_step(scope: &Scope, link: Option<&Link>, owner: &str, record: &Record) -> bool {
+fn is_in_step(link: Option<&Link>, owner: &str, record: &Record) -> bool {
     match link {
         Some(link) => link.is_buried() || (link.owner == owner && is_unchanged(link, Side::Espo, &record.values)),
-        None => scope.to == Some(Side::Espo),
+        None => false,
     }
 }
 

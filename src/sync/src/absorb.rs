@@ -9,8 +9,8 @@ use chrono::{DateTime, Duration, Utc};
 
 use crate::decide::SWINGS;
 use crate::{
-    Action, Agreed, Field, Item, Link, LinkState, Plan, Record, Replica, ReplicaRole, Role, Seen, Series, Side, Swing,
-    Value, Verdict, View, Write, Writes,
+    Action, Agreed, Field, Item, Link, LinkState, Plan, Reason, Record, Replica, ReplicaRole, Role, Seen, Series, Side,
+    Swing, Value, Verdict, View, Write, Writes,
 };
 
 /// What became of one step.
@@ -48,6 +48,7 @@ pub fn absorb(mut link: Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]
     if let Some(record) = view.record.present() {
         link.record_id = Some(record.id.clone());
         link.record_modified = Some(record.modified);
+        link.switched_off = record.switch == Some(false);
     }
     if let Some(item) = view.item.present() {
         note_item(&mut link, item);
@@ -60,7 +61,14 @@ pub fn absorb(mut link: Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]
         {
             link.state = LinkState::Deleting { gone: *gone, since: now };
         }
-        Verdict::Bury(_) => link.state = LinkState::Tombstone { since: now },
+        Verdict::Bury(_) if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Stale | Outcome::Unsure)) => {
+            link.state = LinkState::Tombstone { since: now };
+            if plan.verdict == Verdict::Bury(Reason::OwnCopyGone) {
+                // A new invitation to the same meeting has another id.
+                let owner = link.owner.clone();
+                link.replicas.retain(|replica| replica.user != owner);
+            }
+        }
         Verdict::InStep | Verdict::Write
             if view.record.present().is_some() && view.item.present().is_some() && !link.is_buried() =>
         {

@@ -39,7 +39,9 @@ pub struct Deletions {
     pub waiting: u64,
     /// All live pairs of this user.
     pub links: u64,
-    /// An administrator has confirmed them.
+    /// A hold that was raised for them is not decided yet, however long ago that was.
+    pub held: bool,
+    /// An administrator has confirmed this one.
     pub confirmed: bool,
 }
 
@@ -100,6 +102,7 @@ fn of_ends(view: &View<'_>) -> Plan {
         (Seen::Present(record), Seen::Present(item)) => both(view, record, item),
         (Seen::Present(record), Seen::Gone) => match view.link {
             None | Some(Link { state: LinkState::Creating { side: Side::Outlook, .. }, .. }) => new_item(view, record),
+            Some(link) if link.outside && is_own_matter(view, link, record) => own_copy_gone(view, link, record),
             Some(link) => gone(view, link, Side::Outlook, record.modified, &record.values),
         },
         (Seen::Gone, Seen::Present(item)) => match view.link {
@@ -150,7 +153,10 @@ fn excluded(view: &View<'_>) -> Option<Reason> {
     if !view.owner.is_some_and(|owner| owner.active) {
         return Some(Reason::NotBound);
     }
-    let field_off = view.record.present().is_some_and(|record| record.switch == Some(false));
+    let field_off = match view.record.present() {
+        Some(record) => record.switch == Some(false),
+        None => view.link.is_some_and(|link| link.switched_off),
+    };
     if field_off || !view.switched_on {
         return Some(Reason::SwitchedOff);
     }
@@ -519,6 +525,38 @@ fn gone(view: &View<'_>, link: &Link, side: Side, modified: DateTime<Utc>, value
     Plan::one(action, Reason::Deleted { side })
 }
 
+/// True when only the mailbox's owner can have removed the copy. An occurrence that is gone may have been cancelled, or its
+/// series shortened, by the organizer: then it follows, unless it was declined before.
+fn is_own_matter(view: &View<'_>, link: &Link, record: &Record) -> bool {
+    let people = record.values.get(&Field::Participants).and_then(Value::as_people);
+    let own = view.owner.and_then(|owner| people?.0.get(&owner.address));
+    link.occurrence.is_none() || own.is_some_and(|person| person.answer == Answer::Declined)
+}
+
+/// The copy of a meeting organised outside is gone from the mailbox: its owner has declined, unless it was cancelled. The
+/// record stays.
+fn own_copy_gone(view: &View<'_>, link: &Link, record: &Record) -> Plan {
+    let buried = || Plan::nothing(Verdict::Bury(Reason::OwnCopyGone));
+    let cancelled = link.base.get(&Field::Status).is_some_and(|agreed| {
+        agreed.outlook == Value::Status(Status::Cancelled) && view.rules.cancelled == Cancelled::NotHeld
+    });
+    let people = record.values.get(&Field::Participants).and_then(Value::as_people);
+    let (Some(people), Some(owner)) = (people, view.owner) else { return buried() };
+    if cancelled || !view.rules.of(link.kind).direction.allows_to(Side::Espo) {
+        return buried();
+    }
+    let mut declined = people.clone();
+    match declined.0.get_mut(&owner.address) {
+        Some(person) if person.answer != Answer::Declined => person.answer = Answer::Declined,
+        _ => return buried(),
+    }
+    let value = Value::People(declined);
+    let old = Some(Value::People(people.clone()));
+    let write = Write { source: value.clone(), value, old, lost: None };
+    let action = Action::UpdateRecord { writes: Writes::from([(Field::Participants, write)]) };
+    Plan { steps: vec![Step { action, reason: Reason::OwnCopyGone }], ..buried() }
+}
+
 /// The end that was edited brings the other back.
 fn recreate(view: &View<'_>, link: &Link, gone: Side) -> Plan {
     let reason = Reason::EditBeatsDelete { gone };
@@ -553,8 +591,16 @@ fn edited_since(view: &View<'_>, link: &Link, left: Side, modified: DateTime<Utc
         && base_of(view).iter().any(|(field, agreed)| {
             // Answers of others are no edit, and a reminder is everybody's own.
             !matches!(field, Field::Participants | Field::Reminder)
+                && !is_mask(view, field, agreed)
                 && values.get(field).is_some_and(|value| value != agreed.on(left))
         })
+}
+
+/// True for the title of a busy block: a text of one's own in EspoCRM never reaches the private event, so it keeps nothing alive.
+fn is_mask(view: &View<'_>, field: &Field, agreed: &Agreed) -> bool {
+    view.rules.private_events == PrivateEvents::Busy
+        && *field == Field::Title
+        && agreed.outlook.as_text() == Some(text::PRIVATE)
 }
 
 /// Deleted on `gone`, edited on the other side. The time of a deletion is nowhere to be read, so `newest` keeps the edit.
@@ -568,5 +614,5 @@ const fn edit_wins(priority: Priority, gone: Side) -> bool {
 
 const fn brake(deletions: Deletions) -> bool {
     let share = deletions.waiting >= BRAKE_SHARE_FROM && deletions.waiting * 4 > deletions.links;
-    !deletions.confirmed && (deletions.waiting > BRAKE || share)
+    !deletions.confirmed && (deletions.held || deletions.waiting > BRAKE || share)
 }

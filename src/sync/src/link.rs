@@ -136,6 +136,10 @@ pub struct Link {
     pub occurrence: Option<(String, Option<DateTime<Utc>>)>,
     /// True when the event is organised outside: content comes from Outlook only.
     pub outside: bool,
+    /// True when the record's own field said that it is not synchronised, when it was seen last: a record that is deleted then
+    /// takes nothing with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub switched_off: bool,
     /// Answers seen on attendees' own copies, by address. A copy that its owner deleted is a `Declined`.
     #[serde(default)]
     pub answers: BTreeMap<String, Answer>,
@@ -185,6 +189,7 @@ impl Link {
             ical_uid: None,
             occurrence: None,
             outside: false,
+            switched_off: false,
             answers: BTreeMap::new(),
             files: BTreeMap::new(),
             base: Base::new(),

@@ -213,6 +213,8 @@ pub enum Reason {
     },
     /// Organised outside: content comes from Outlook only.
     OrganizedOutside,
+    /// The copy of a meeting organised outside was deleted from its owner's mailbox, which declines it.
+    OwnCopyGone,
     /// A series as such is no record; its occurrences are.
     SeriesMaster,
     /// An occurrence beyond the horizon, or before the start.
@@ -364,6 +366,9 @@ impl fmt::Display for Reason {
             Self::OrganizedOutside => {
                 f.write_str("The event is organised outside: its content comes from Outlook only.")
             }
+            Self::OwnCopyGone => f.write_str(
+                "Its organizer is outside, and the copy in the mailbox was deleted: that declines the meeting, and the record stays.",
+            ),
             Self::SeriesMaster => {
                 f.write_str("A series is no record itself; each occurrence inside the horizon is one.")
             }

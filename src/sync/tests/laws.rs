@@ -415,14 +415,16 @@ fn many_deletions_at_once_raise_a_hold_and_a_confirmed_one_goes_on() {
     world.edit(&Edit::Delete(Side::Espo));
     world.reconcile(&rules, Crash::Never);
     world.pass_grace();
-    world.deletions = sync::Deletions { waiting: 21, links: 1000, confirmed: false };
+    world.deletions = sync::Deletions { waiting: 21, links: 1000, held: false, confirmed: false };
     assert!(matches!(world.plan(&rules).verdict, Verdict::Hold(Reason::MassDeletion { waiting: 21 })));
     world.deletions.confirmed = true;
     assert!(matches!(world.plan(&rules).steps.first().map(|s| &s.action), Some(Action::DeleteItem)));
-    world.deletions = sync::Deletions { waiting: 10, links: 39, confirmed: false };
+    world.deletions = sync::Deletions { waiting: 10, links: 39, held: false, confirmed: false };
     assert!(matches!(world.plan(&rules).verdict, Verdict::Hold(_)), "a quarter and at least ten");
-    world.deletions = sync::Deletions { waiting: 9, links: 9, confirmed: false };
+    world.deletions = sync::Deletions { waiting: 9, links: 9, held: false, confirmed: false };
     assert!(matches!(world.plan(&rules).verdict, Verdict::Write), "fewer than ten are never held");
+    world.deletions.held = true;
+    assert!(matches!(world.plan(&rules).verdict, Verdict::Hold(_)), "an open hold keeps them, however late it is decided");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::work::context::Context;
 use crate::work::error::WorkError;
 use crate::work::execute::{Ends, execute, record_as_seen};
 use crate::work::explain;
+use crate::work::notes;
 use crate::work::pair::is_outside;
 
 impl Revert<'_> {
@@ -72,12 +73,15 @@ impl Revert<'_> {
             Then::Bury(since) if created => next.state = LinkState::Tombstone { since: *since },
             _ => {}
         }
-        let mut entries = explain::entries(&self.task, context, link, &next, plan, &outcomes);
+        let shown = pair.record.present().map(|fetched| record_as_seen(context, next.outside, fetched));
+        let seen = (shown.as_ref(), pair.item.present());
+        let mut entries = explain::entries(&self.task, context, link, &next, plan, (&outcomes, seen));
         for entry in &mut entries {
             entry.revert_of = Some(self.entry.id.clone());
         }
         let complete = failure.is_none() && !is_stale;
         self.store(&next, &entries, complete, matches!(then, Then::Forget) && complete).await?;
+        notes::post(context, &entries).await;
         if let Some(error) = failure {
             return Err(error.into());
         }

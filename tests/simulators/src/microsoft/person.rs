@@ -154,6 +154,22 @@ impl Person {
         })
     }
 
+    /// The same meeting of the outside organizer, whose copy `id` is in another's mailbox, arrives here as well; gives the id of
+    /// this copy.
+    pub fn invited_as_well(&self, other: &str, id: &str) -> Result<String, Refusal> {
+        self.with(|state, index| {
+            let theirs = state.resolve(other).and_then(|other| state.find(other, id)).ok_or_else(not_found)?;
+            let mut event = state.blank_event(&theirs.organizer);
+            (event.is_organizer, event.ical, event.data) = (false, theirs.ical, theirs.data);
+            (event.start, event.end) = (theirs.start, theirs.end);
+            (event.start_zone, event.end_zone) = (theirs.start_zone, theirs.end_zone);
+            event.data.insert("responseStatus".to_owned(), status("notResponded", EMPTY_TIME));
+            let event = state.store(index, event);
+            state.notify_event(index, Change::Created, &event);
+            Ok(event.id)
+        })
+    }
+
     /// The outside organizer of a meeting changes it: the copy is overwritten.
     pub fn organizer_changes(&self, id: &str, body: Value) -> Result<(), Refusal> {
         let body = object(body)?;

@@ -424,7 +424,10 @@ fn many_deletions_at_once_raise_a_hold_and_a_confirmed_one_goes_on() {
     world.deletions = sync::Deletions { waiting: 9, links: 9, held: false, confirmed: false };
     assert!(matches!(world.plan(&rules).verdict, Verdict::Write), "fewer than ten are never held");
     world.deletions.held = true;
-    assert!(matches!(world.plan(&rules).verdict, Verdict::Hold(_)), "an open hold keeps them, however late it is decided");
+    assert!(
+        matches!(world.plan(&rules).verdict, Verdict::Hold(_)),
+        "an open hold keeps them, however late it is decided"
+    );
 }
 
 #[test]

@@ -19,6 +19,8 @@ use crate::work::error::WorkError;
 
 /// How long the window of a delta link is used.
 const WINDOW_LIVES: TimeDelta = TimeDelta::days(1);
+/// Graph shows at most 1,825 days of a calendar at once (learn.microsoft.com/graph/api/calendar-list-calendarview).
+const SHOWN_AT_ONCE: TimeDelta = TimeDelta::days(1825);
 /// Events that were over longer ago are not read again and again.
 const LOOK_BACK: TimeDelta = TimeDelta::days(62);
 
@@ -63,7 +65,7 @@ pub async fn read_delta(app: &App, user: &str, cause: Cause, job: Option<&str>) 
     let stored = cursors::get(read, &cursor_name(user)).await?;
     let cursor =
         stored.and_then(|text| serde_json::from_str::<Cursor>(&text).ok()).filter(|c| now - c.since < WINDOW_LIVES);
-    let window = window(app, &binding, now);
+    let window = window(app, &binding, now, reach(cause));
     let full = cursor.is_none();
     let round = match graph.delta(&mailbox, cursor.as_ref().map(|c| c.link.as_str()), window).await {
         Err(graph::Error::ResyncNeeded) if !full => {
@@ -119,7 +121,7 @@ pub async fn read_kind(app: &App, user: &str, kind: Kind, cause: Cause, job: Opt
     let context = Context::of(app, Some(user)).await?;
     let Some(binding) = context.binding.as_ref().filter(|binding| binding.first_sync_done) else { return Ok(0) };
     let mailbox = context.mailbox()?;
-    let window = window(app, binding, context.now());
+    let window = window(app, binding, context.now(), reach(cause));
     let mut items = context.graph.window(&mailbox, window.0, window.1).await?;
     items.extend(context.graph.events_from(&mailbox, window.1).await?);
     let (mut listed, mut targets) = (BTreeSet::new(), Vec::new());
@@ -155,12 +157,38 @@ pub async fn forget(app: &App, user: &str) -> Result<(), WorkError> {
     Ok(())
 }
 
-/// From the binding's start date, but not from the distant past, to the horizon.
+/// How far back a mailbox is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// To the binding's start date.
+    Whole,
+    /// What was over long ago is known, and is left out.
+    Recent,
+}
+
+/// What somebody asks for is looked at as a whole.
+const fn reach(cause: Cause) -> Reach {
+    match cause {
+        Cause::FirstSync | Cause::Manual => Reach::Whole,
+        _ => Reach::Recent,
+    }
+}
+
+/// From the binding's start date to the horizon, as far as Graph shows it at once.
 #[must_use]
-pub fn window(app: &App, binding: &bindings::Binding, now: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
+pub fn window(
+    app: &App,
+    binding: &bindings::Binding,
+    now: DateTime<Utc>,
+    reach: Reach,
+) -> (DateTime<Utc>, DateTime<Utc>) {
     let start = binding.sync_from.and_time(chrono::NaiveTime::MIN).and_utc() - TimeDelta::days(1);
-    let horizon = TimeDelta::days(i64::from(app.config().sync.horizon_days));
-    (start.max(now - LOOK_BACK), now + horizon)
+    let end = now + TimeDelta::days(i64::from(app.config().sync.horizon_days));
+    let first = match reach {
+        Reach::Whole => end - SHOWN_AT_ONCE,
+        Reach::Recent => now - LOOK_BACK,
+    };
+    (start.max(first), end)
 }
 
 /// Linked items of a mailbox inside the window that a full round did not list.

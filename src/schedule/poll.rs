@@ -112,7 +112,7 @@ async fn look(app: &App, kind: Kind, brief: Brief, hinted: &mut Hinted) -> Resul
             !is_unchanged(&link, Side::Espo, &brief.values)
         }
         // Once is enough: what could not be done waits in the queue.
-        Some(link) => !link.is_buried() && hinted.0.get(&key) != Some(&brief.modified),
+        Some(link) => (!link.is_buried() || link.may_return(Side::Espo)) && hinted.0.get(&key) != Some(&brief.modified),
         None => {
             let bound = match &brief.owner {
                 Some(owner) => {

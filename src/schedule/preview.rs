@@ -10,7 +10,7 @@ use sync::{
     Action, Cause, Direction, Field, Item, Kind, Link, Plan, Reason, Record, Seen, Series, Side, Value, Verdict,
 };
 
-use super::mailbox::window;
+use super::mailbox::{Reach, window};
 use crate::app::App;
 use crate::work::context::Context;
 use crate::work::error::WorkError;
@@ -233,7 +233,7 @@ pub async fn of_all(app: &App, user: Option<&str>, kinds: &[Kind], to: Option<Si
 pub async fn of_user(app: &App, user: &str, kinds: &[Kind], to: Option<Side>) -> Result<Preview, WorkError> {
     let context = Context::of(app, Some(user)).await?;
     let Some(binding) = context.binding.clone() else { return Ok(Preview::default()) };
-    let span = window(app, &binding, context.now());
+    let span = window(app, &binding, context.now(), Reach::Whole);
     let items = items_of(&context, kinds, span).await?;
     let records = records_of(&context, &binding, kinds).await?;
     let mut survey = Survey { app, context: &context, to, preview: Preview::default(), pairs: BTreeMap::new() };

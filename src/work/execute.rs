@@ -167,7 +167,7 @@ async fn participants(
     let Some(target) = values.get(&Field::Participants).and_then(Value::as_people) else {
         return Ok(people::Lookup::default());
     };
-    let lookup = people::resolve(&context.espo.client, &context.rules, &context.bindings, target, known, owner).await?;
+    let lookup = people::resolve(people_terms(context, owner), target, known).await?;
     if !lookup.left_out.is_empty() {
         tracing::info!(
             addresses = lookup.left_out.join(", "),
@@ -175,6 +175,18 @@ async fn participants(
         );
     }
     Ok(lookup)
+}
+
+/// What a look-up of people depends on.
+#[must_use]
+pub fn people_terms<'a>(context: &'a Context, owner: &'a str) -> people::Terms<'a> {
+    people::Terms {
+        client: &context.espo.client,
+        rules: &context.rules,
+        bindings: &context.bindings,
+        acting: context.acting(),
+        owner,
+    }
 }
 
 /// An item as EspoCRM is to see it: the owner is the record's assigned user and no participant. Of an event organised outside,
@@ -186,7 +198,7 @@ pub fn seen_by_owner(context: &Context, mut item: Item) -> Item {
     match &item.role {
         Role::Attendee { organizer } if !context.bound.contains(&sync::text::address(organizer)) => {
             if !organizer.is_empty() {
-                let person = Person { name: None, answer: Answer::Accepted };
+                let person = Person { name: item.organizer_name.clone(), answer: Answer::Accepted };
                 people.0.entry(sync::text::address(organizer)).or_insert(person);
             }
             if let Some(owner) = owner {

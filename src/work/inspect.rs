@@ -13,12 +13,13 @@ use sync::{Cause, Kind, Link, Plan, Reason, Replica, ReplicaRole, Seen, Series, 
 use super::context::Context;
 use super::copies;
 use super::error::{WorkError, sentence};
-use super::execute::record_as_seen;
+use super::execute::{people_terms, record_as_seen};
 use super::files::{self, Depth};
 use super::handle::target_of;
 use super::items::{self, Place};
 use super::locks::Locks;
 use super::pair::is_outside;
+use super::people;
 use super::reconcile::Task;
 use super::relink;
 use crate::app::App;
@@ -247,6 +248,7 @@ impl Found {
         reasons.extend(lost.as_ref().map(ToString::to_string));
         reasons.extend(self.about_copies());
         reasons.extend(plan.iter().flat_map(|plan| plan.notes.iter().map(ToString::to_string)));
+        reasons.extend(self.left_out().await);
         reasons.extend(self.unusable_pairs());
         reasons.extend(self.frozen());
         reasons
@@ -378,6 +380,24 @@ impl Found {
             _ => format!("The user {} has a copy of the event: its answer counts, its content does not.", replica.user),
         }));
         sentences
+    }
+
+    /// Attendees who are nobody in EspoCRM.
+    async fn left_out(&self) -> Vec<String> {
+        let (Some(context), Some(fetched), Some(item)) = (&self.context, self.record.present(), self.item.present())
+        else {
+            return Vec::new();
+        };
+        let people = |values: &Values| {
+            values.get(&sync::Field::Participants).and_then(sync::Value::as_people).cloned().unwrap_or_default()
+        };
+        let outside = is_outside(context, item);
+        let record = record_as_seen(context, outside, fetched);
+        let terms = people_terms(context, self.owner.as_deref().unwrap_or_default());
+        match people::left_out(terms, &people(&item.values), &people(&record.values), &record.without_address).await {
+            Ok(sentences) => sentences,
+            Err(error) => vec![format!("Whether attendees were left out cannot be told: {}.", sentence(&error))],
+        }
     }
 
     /// Configured pairs that this kind cannot have.

@@ -29,6 +29,9 @@ impl Task<'_> {
     pub async fn record(&self, kind: Kind, id: &str) -> Result<Report, WorkError> {
         let read = self.app.store().read();
         if let Some(link) = links::by_record(read, kind, id).await? {
+            if link.may_return(Side::Espo) {
+                return self.restored_record(link, id).await;
+            }
             // A deletion waits for its grace: its hint is older than the look that found it.
             if link.state == LinkState::Live && link.record_read.is_some_and(|at| at > self.received) {
                 return Ok(Report::Old);
@@ -66,6 +69,44 @@ impl Task<'_> {
         let again =
             context.espo.client.record(&context.schema, fetched.record.kind, &fetched.record.id, acting).await?;
         Ok(if let Seen::Present(again) = again { again } else { fetched })
+    }
+
+    /// A record that was deleted together with its item: when it is there again, somebody has restored it.
+    async fn restored_record(&self, link: Link, id: &str) -> Result<Report, WorkError> {
+        let context = Context::of(self.app, Some(&link.owner)).await?;
+        let acting = espocrm::Acting::Connector;
+        if let Seen::Present(_) = context.espo.client.record(&context.schema, link.kind, id, acting).await? {
+            tracing::info!(link.id = link.id, record.id = id, "a deleted record was restored");
+            self.forget(&link).await?;
+            return Box::pin(self.record(link.kind, id)).await;
+        }
+        Ok(Report::Idle(Some(Reason::Buried)))
+    }
+
+    /// An item that was deleted together with its record: when it is there again and has been touched since, somebody has
+    /// restored it, or made its series longer.
+    async fn restored_item(&self, link: Link, user: &str, place: Place<'_>) -> Result<Report, WorkError> {
+        let context = Context::of(self.app, Some(user)).await?;
+        let LinkState::Tombstone { since } = link.state else { return Ok(Report::Idle(None)) };
+        match items::read(&context, place, None).await? {
+            Seen::Present(item) if item.modified > since => {
+                tracing::info!(link.id = link.id, item.id = item.id, "a deleted item is there again");
+                self.forget(&link).await?;
+                Box::pin(self.item(user, place)).await
+            }
+            _ => Ok(Report::Idle(Some(Reason::Buried))),
+        }
+    }
+
+    /// Takes a tombstone away.
+    async fn forget(&self, link: &Link) -> Result<(), WorkError> {
+        let _lock = self.locks.acquire(format!("link:{}", link.id)).await?;
+        let transaction = self.app.store().begin_held().await?;
+        if links::by_id(&transaction, &link.id).await?.is_some_and(|link| link.is_buried()) {
+            links::delete(&transaction, &link.id).await?;
+        }
+        transaction.commit().await.map_err(store::StoreError::from)?;
+        Ok(())
     }
 
     async fn adopt_record(&self, link: &Link, id: &str) -> Result<Report, WorkError> {
@@ -183,6 +224,9 @@ impl Task<'_> {
     pub async fn item(&self, user: &str, place: Place<'_>) -> Result<Report, WorkError> {
         let (read, id) = (self.app.store().read(), place.id);
         if let Some(link) = links::by_item(read, user, id).await? {
+            if link.may_return(Side::Outlook) && link.owner == user {
+                return self.restored_item(link, user, place).await;
+            }
             let known = link.replicas.iter().find(|replica| replica.user == user && replica.item_id == id);
             let is_live = link.state == LinkState::Live;
             let echo = is_live && self.version.is_some() && known.is_some_and(|replica| replica.etag == self.version);
@@ -214,6 +258,9 @@ impl Task<'_> {
             Some(uid) => Some(self.locks.acquire(format!("event:{uid}")).await?),
             None => None,
         };
+        if let Some(report) = self.no_series_any_more(&item).await? {
+            return Ok(report);
+        }
         if let Some(report) = self.known_otherwise(&item).await? {
             return Ok(report);
         }
@@ -229,28 +276,6 @@ impl Task<'_> {
             return self.linked(&link.id, Some(Side::Outlook)).await;
         }
         self.take_in_item(&context, item, fingerprint).await
-    }
-
-    /// The occurrences of a series inside the horizon, and those that have a link already.
-    async fn expand(&self, context: &Context, mailbox: &graph::Mailbox, master: &Item) -> Result<Report, WorkError> {
-        let from = context
-            .owner()
-            .map_or_else(|| context.now(), |owner| owner.start_date.and_time(chrono::NaiveTime::MIN).and_utc());
-        let from = from.max(context.now() - chrono::Duration::days(31));
-        let instances = context.graph.instances(mailbox, &master.id, from, context.horizon()).await?;
-        let mut ids: Vec<String> = instances.into_iter().map(|item| item.id).collect();
-        for id in self.known_of_series(&master.user, &master.id).await? {
-            if !ids.contains(&id) {
-                ids.push(id);
-            }
-        }
-        Ok(Report::Series(ids))
-    }
-
-    /// The occurrences of a series that have a link.
-    async fn known_of_series(&self, user: &str, series: &str) -> Result<Vec<String>, WorkError> {
-        let known = links::of_series(self.app.store().read(), user, series).await?;
-        Ok(known.iter().filter_map(|link| link.replica_of(user)).map(|replica| replica.item_id.clone()).collect())
     }
 
     /// An item that is known by its marker, or as the copy of an event in another mailbox.

@@ -9,6 +9,7 @@
 //! - [`execute`] is one step of a plan against one system; [`items`] gives events and To Do tasks the same verbs; [`people`]
 //!   finds out who participants are, [`files`] carries attachments of tasks;
 //! - [`explain`] makes the entries of history, [`notes`] tells of them on EspoCRM's streams where that is wanted;
+//! - [`series`] knows that each occurrence is a record of its own;
 //! - [`revert`] takes changes back, and [`switch`] is the switch of one record.
 //!
 //! Nothing is written to a system before the intent is stored, and nothing is believed that was not seen: after a crash the
@@ -33,6 +34,7 @@ pub mod people;
 pub mod reconcile;
 pub mod relink;
 pub mod revert;
+pub mod series;
 pub mod switch;
 
 pub use dispatch::run;

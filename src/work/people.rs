@@ -1,9 +1,9 @@
 //! Who the people of an Outlook item are in EspoCRM: bound users, then users, contacts and leads by address; who is found
 //! nowhere is made into a lead or contact, if the rules say so.
 
-use espocrm::{Client, Entity, Found, PersonKind, Resolved};
+use espocrm::{Acting, Client, Entity, Found, NewPerson, PersonKind, Resolved};
 use store::bindings::Binding;
-use sync::{CreateParticipantAs, People, Rules};
+use sync::{CreateParticipantAs, People, Rules, text};
 
 /// The participants of a write, looked up.
 #[derive(Debug, Default)]
@@ -14,28 +14,39 @@ pub struct Lookup {
     pub left_out: Vec<String>,
 }
 
+/// What a look-up depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// EspoCRM.
+    pub client: &'a Client,
+    /// The owner's rules.
+    pub rules: &'a Rules,
+    /// All bindings.
+    pub bindings: &'a [Binding],
+    /// As whom somebody is made.
+    pub acting: Acting<'a>,
+    /// The record's assigned user.
+    pub owner: &'a str,
+}
+
+impl Terms<'_> {
+    /// A bound mailbox belongs to its user, whatever address EspoCRM has for that user.
+    fn bound(&self, address: &str) -> Option<Found> {
+        let binding = self.bindings.iter().find(|binding| binding.mailbox.as_deref() == Some(address))?;
+        Some(Found { entity: Entity::User, id: binding.user_id.clone(), name: binding.user_name.clone() })
+    }
+}
+
 /// Looks up everybody in `people` who is not in the record yet.
 ///
 /// # Errors
 /// When EspoCRM cannot be asked. Somebody whom EspoCRM refuses to make is left out.
-pub async fn resolve(
-    client: &Client,
-    rules: &Rules,
-    bindings: &[Binding],
-    people: &People,
-    known: &People,
-    owner: &str,
-) -> espocrm::Result<Lookup> {
+pub async fn resolve(terms: Terms<'_>, people: &People, known: &People) -> espocrm::Result<Lookup> {
     let mut lookup = Lookup::default();
     let mut open = Vec::new();
     for (address, person) in people.0.iter().filter(|(address, _)| !known.0.contains_key(*address)) {
-        // A bound mailbox belongs to its user, whatever address EspoCRM has for that user.
-        match bindings.iter().find(|binding| binding.mailbox.as_deref() == Some(address)) {
-            Some(binding) => {
-                let found =
-                    Found { entity: Entity::User, id: binding.user_id.clone(), name: binding.user_name.clone() };
-                lookup.resolved.insert(address.clone(), found);
-            }
+        match terms.bound(address) {
+            Some(found) => drop(lookup.resolved.insert(address.clone(), found)),
             None => open.push((address.clone(), person.name.clone())),
         }
     }
@@ -43,38 +54,75 @@ pub async fn resolve(
         return Ok(lookup);
     }
     let addresses: Vec<String> = open.iter().map(|(address, _)| address.clone()).collect();
-    let found = client.people_by_address(&addresses).await?;
+    let found = terms.client.people_by_address(&addresses).await?;
     for (address, name) in open {
         if let Some(first) = found.get(&address).and_then(|people| people.first()) {
             lookup.resolved.insert(address, first.clone());
             continue;
         }
-        match made(client, rules, &address, name.as_deref(), owner).await? {
-            Some(person) => {
-                lookup.resolved.insert(address, person);
-            }
+        match made(terms, &address, name.as_deref()).await? {
+            Some(person) => drop(lookup.resolved.insert(address, person)),
             None => lookup.left_out.push(address),
         }
     }
     Ok(lookup)
 }
 
-async fn made(
-    client: &Client,
-    rules: &Rules,
-    address: &str,
-    name: Option<&str>,
-    owner: &str,
-) -> espocrm::Result<Option<Found>> {
-    let kind = match rules.create_participant_as {
+async fn made(terms: Terms<'_>, key: &str, name: Option<&str>) -> espocrm::Result<Option<Found>> {
+    let kind = match terms.rules.create_participant_as {
         CreateParticipantAs::Lead => PersonKind::Lead,
         CreateParticipantAs::Contact => PersonKind::Contact,
         CreateParticipantAs::None => return Ok(None),
     };
-    if is_nobody(address, &rules.own_domains) {
+    if is_nobody(key, &terms.rules.own_domains) {
         return Ok(None);
     }
-    client.create_person(kind, address, name, Some(owner)).await
+    let new = NewPerson { kind, key, name, owner: Some(terms.owner) };
+    terms.client.create_person(new, terms.acting).await
+}
+
+/// Who of `people` is left out of a record, and why, in sentences. `there` are the record's participants, `without_address` the
+/// names of those who have no address.
+///
+/// # Errors
+/// When EspoCRM cannot be asked.
+pub async fn left_out(
+    terms: Terms<'_>,
+    people: &People,
+    there: &People,
+    without_address: &[String],
+) -> espocrm::Result<Vec<String>> {
+    let nameless: Vec<String> = without_address.iter().filter_map(|name| text::key_of_name(name)).collect();
+    let missing: Vec<String> = people
+        .0
+        .keys()
+        .filter(|key| !there.0.contains_key(*key) && !nameless.contains(key) && terms.bound(key).is_none())
+        .cloned()
+        .collect();
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Somebody who is known by another address is not missing.
+    let known = terms.client.people_by_address(&missing).await?;
+    let (nobodies, others): (Vec<String>, Vec<String>) = missing
+        .into_iter()
+        .filter(|key| !known.contains_key(key))
+        .partition(|key| is_nobody(key, &terms.rules.own_domains));
+    let said = |keys: Vec<String>, why: &str| {
+        let shown = |key: &String| {
+            let name = people.0.get(key).and_then(|person| person.name.clone());
+            name.filter(|_| text::is_name_only(key)).unwrap_or_else(|| key.clone())
+        };
+        (!keys.is_empty()).then(|| format!("{why}: {}.", keys.iter().map(shown).collect::<Vec<_>>().join(", ")))
+    };
+    let why = match terms.rules.create_participant_as {
+        CreateParticipantAs::None => {
+            "Left out, because nobody in EspoCRM has these addresses and the rule makes nobody"
+        }
+        _ => "Left out, because nobody in EspoCRM has these addresses and EspoCRM did not take them as new",
+    };
+    let nobody = "Left out, because addresses that nobody reads and those of own domains are not made into people";
+    Ok(said(nobodies, nobody).into_iter().chain(said(others, why)).collect())
 }
 
 /// Addresses that are no person to keep: senders that nobody reads, and the organisation's own domains.

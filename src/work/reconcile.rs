@@ -90,7 +90,13 @@ impl Task<'_> {
         for _ in 0..ROUNDS {
             let now = context.now();
             let (record, item) = self.read(&context, &mut link, hinted, now).await?;
-            let (Some(record), Some(item)) = (record, item) else { return Ok(Report::Idle(None)) };
+            let (Some(record), Some(mut item)) = (record, item) else { return Ok(Report::Idle(None)) };
+            if let Seen::Present(master) = &item
+                && master.series == sync::Series::Master
+            {
+                item =
+                    self.became_series(&context, &mut link, &master.clone()).await?.map_or(Seen::Gone, Seen::Present);
+            }
             if item == Seen::Gone && self.hand_over(&context, &mut link).await? {
                 return Box::pin(self.locked(link, None)).await;
             }
@@ -235,6 +241,7 @@ impl Task<'_> {
         if quick
             && hinted == Some(Side::Outlook)
             && let Seen::Present(item) = &item
+            && item.series != sync::Series::Master
             && is_unchanged(link, Side::Outlook, &item.values)
         {
             if let Some(replica) = link.replicas.iter_mut().find(|replica| replica.item_id == item.id) {

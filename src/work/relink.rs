@@ -29,6 +29,7 @@ use super::items::{self, Place};
 use super::pair::{fingerprint_of, is_outside, replica};
 use super::reconcile::Task;
 use crate::app::App;
+use crate::schedule::mailbox::{Reach, window};
 
 /// Rows per page.
 const PAGE: u32 = 200;
@@ -163,7 +164,7 @@ impl Ends {
             items.extend(context.graph.named_events(&mailbox).await?);
             // Occurrences are in no list of events, only in a view.
             if let Some(binding) = &context.binding {
-                let (from, to) = crate::schedule::mailbox::window(&context.app, binding, context.now());
+                let (from, to) = window(&context.app, binding, context.now(), Reach::Whole);
                 let occurrence = |item: &Item| matches!(item.series, Series::Occurrence { .. });
                 let view = context.graph.window(&mailbox, from, to).await?;
                 items.extend(view.into_iter().filter(occurrence).map(|item| Named { item, record: None }));

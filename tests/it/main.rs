@@ -54,17 +54,23 @@ mod rabbit;
 #[cfg(test)]
 mod receivers;
 #[cfg(test)]
+mod requests;
+#[cfg(test)]
 mod revert;
 #[cfg(test)]
 mod scale_out;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
+mod series;
+#[cfg(test)]
 mod sign_in;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
 mod sweeps;
+#[cfg(test)]
+mod tasks;
 #[cfg(test)]
 mod traces;
 #[cfg(test)]

@@ -321,3 +321,39 @@ fn a_record_that_is_deleted_while_its_field_switches_it_off_takes_no_event_along
     assert_eq!(world.event("anna", &event)["subject"], "Switched");
     assert!(world.records("Switched").is_empty(), "it was taken in again");
 }
+
+#[test]
+fn a_call_whose_event_becomes_all_day_keeps_its_time_and_says_so() {
+    let world = World::start();
+    let event = world.outlook_create("anna", "Ring", json!({ "categories": ["Call"] }));
+    let calls = || world.espo.records("Call");
+    world.eventually("the call is in EspoCRM", || calls().len() == 1);
+    world.settle();
+    let mut all_day = crate::support::graph_day(8, 9);
+    all_day["subject"] = json!("Ring all day");
+    world.outlook_update("anna", &event, all_day);
+    world.eventually("the rest travels", || calls()[0]["name"] == "Ring all day");
+    world.settle();
+    assert_eq!(calls()[0]["dateStart"], crate::support::espo(at(7, 10)));
+    let page = world.get(&format!("/records/call/{}", calls()[0]["id"].as_str().unwrap()));
+    assert!(page["reasons"].to_string().contains("all day"), "{page}");
+    assert!(world.dead().is_empty(), "{:?}", world.dead());
+    let mark = world.mark();
+    world.sync();
+    world.settle();
+    world.no_writes_since(mark);
+}
+
+#[test]
+fn a_deleted_record_that_is_restored_gets_an_event_again() {
+    let world = World::start();
+    let (id, event) = world.pair("Restored", json!({}));
+    world.espo_delete(&id);
+    world.eventually("the event is gone", || world.person("anna").event(&event).is_none());
+    world.settle();
+    assert!(world.espo.restore("Meeting", &id));
+    world.sync();
+    world.one_event("anna", "Restored");
+    world.settle();
+    assert_eq!(world.records("Restored").len(), 1);
+}

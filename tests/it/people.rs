@@ -206,3 +206,63 @@ fn a_past_event_never_gets_attendees() {
     assert!(addresses(&world.event("anna", &event)).is_empty());
     assert!(world.mails().is_empty(), "{:?}", world.mails());
 }
+
+#[test]
+fn who_is_left_out_is_said_on_the_records_page() {
+    let world = Setup::default().rules(json!({ "own_domains": ["contoso.example"] })).start();
+    let mut room = world.attendee("room1@contoso.example", "Room 1");
+    room["type"] = json!("resource");
+    let attendees = json!([
+        room,
+        world.attendee("no-reply@shop.example", "Shop"),
+        world.attendee("stranger@contoso.example", "Stranger"),
+        world.attendee("nina@new.example", "Nina Novak"),
+    ]);
+    let event = world.outlook_create("anna", "Few", json!({ "attendees": attendees }));
+    let id = world.one_record("Few")["id"].as_str().unwrap().to_owned();
+    world.settle();
+    let leads = world.espo.records("Lead");
+    assert_eq!(leads.iter().map(|lead| lead["lastName"].clone()).collect::<Vec<_>>(), ["Novak"]);
+    let reasons = |id: &str| world.get(&format!("/records/meeting/{id}"))["reasons"].to_string();
+    for who in ["Room 1", "no-reply@shop.example", "stranger@contoso.example"] {
+        assert!(reasons(&id).contains(who), "{who}: {}", reasons(&id));
+    }
+    assert!(!reasons(&id).contains("nina@new.example"), "{}", reasons(&id));
+    assert_eq!(addresses(&world.event("anna", &event)).len(), 4, "all stay invited");
+    world.put("/rules", &json!({ "create_participant_as": "none" }));
+    let attendees = json!([world.attendee("otto@new.example", "Otto Other")]);
+    world.outlook_update("anna", &event, json!({ "attendees": attendees }));
+    world.eventually("the lead is taken off", || ids(&world.record(&id), "leadsIds").is_empty());
+    world.settle();
+    assert!(reasons(&id).contains("otto@new.example"), "{}", reasons(&id));
+}
+
+#[test]
+fn a_role_that_may_not_make_leads_leaves_the_person_out_and_makes_the_record() {
+    let world = World::start();
+    world.espo.set_right("Lead", "create", "no");
+    let attendees = json!([world.attendee("nina@new.example", "Nina Novak")]);
+    world.outlook_create("anna", "Without her", json!({ "attendees": attendees }));
+    let id = world.one_record("Without her")["id"].as_str().unwrap().to_owned();
+    world.settle();
+    assert!(world.espo.records("Lead").is_empty() && world.dead().is_empty(), "{:?}", world.dead());
+    let page = world.get(&format!("/records/meeting/{id}"));
+    assert!(page["reasons"].to_string().contains("nina@new.example"), "{page}");
+}
+
+#[test]
+fn more_people_than_outlook_takes_are_left_out_with_a_reason() {
+    let world = World::start();
+    let many: Vec<String> = (0..505)
+        .map(|n| person(&world, "Contact", "P", &format!("N{n}"), &[&format!("p{n:03}@many.example")]))
+        .collect();
+    let (id, event) = world.pair("Crowd", json!({ "contactsIds": many }));
+    assert_eq!(addresses(&world.event("anna", &event)).len(), 500);
+    let page = world.get(&format!("/records/meeting/{id}"));
+    assert!(page["reasons"].to_string().contains("505 participants"), "{page}");
+    let mark = world.mark();
+    world.sync();
+    world.settle();
+    world.no_writes_since(mark);
+    assert_eq!(ids(&world.record(&id), "contactsIds").len(), 505);
+}

@@ -36,7 +36,7 @@ pub use auth::Refusals;
 pub use client::{Acting, Client, Config, Now, Trace, http};
 pub use error::{Disposition, Error, Result};
 pub use extra::{Extra, Form};
-pub use people::{PersonKind, is_acceptable_address};
+pub use people::{NewPerson, PersonKind, is_acceptable_address};
 pub use records::{Brief, Cursor, Deletion, Edit, Fetched, NewRecord, Page, Updated};
 pub use roster::{Entity, Found, Member, Resolved, Roster};
 pub use schema::{KindSchema, Me, Schema, User};

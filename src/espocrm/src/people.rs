@@ -12,13 +12,13 @@ use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 use sync::{Field, Record, Value, text};
 
-use crate::client::Client;
+use crate::client::{Acting, Client};
 use crate::error::unexpected;
 use crate::map::Draft;
 use crate::query::{IN_MAX, List, Where};
 use crate::records::Fetched;
 use crate::roster::{Addresses, Entity, Found, Roster};
-use crate::wire::{Call, Rows};
+use crate::wire::{Answer, Call, Rows};
 use crate::{Error, Result};
 
 /// How long a looked-up address is trusted: long enough for the records of one page, short enough for an edit to be seen.
@@ -50,17 +50,36 @@ pub(crate) struct Remembered {
     at: DateTime<Utc>,
 }
 
-/// True for what EspoCRM takes as an address; an entry of an attendee list may be anything.
-#[must_use]
-pub fn is_acceptable_address(address: &str) -> bool {
+/// Somebody who is to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct NewPerson<'a> {
+    /// What of.
+    pub kind: PersonKind,
+    /// The address, or the key of who has a name only ([`text::key_of_name`]).
+    pub key: &'a str,
+    /// The name.
+    pub name: Option<&'a str>,
+    /// The assigned user.
+    pub owner: Option<&'a str>,
+}
+
+/// True for what can be an address at all: fields of EspoCRM and entries of an attendee list may hold anything.
+pub(crate) fn is_address(address: &str) -> bool {
     let good = |part: &str| {
         !part.is_empty() && !part.chars().any(|c| c.is_whitespace() || c.is_control() || "<>(),;:\"[]\\@".contains(c))
     };
-    address.is_ascii()
+    address.split_once('@').is_some_and(|(local, domain)| good(local) && good(domain))
+}
+
+/// True for what EspoCRM takes as an address.
+#[must_use]
+pub fn is_acceptable_address(address: &str) -> bool {
+    let (_, domain) = address.split_once('@').unwrap_or_default();
+    is_address(address)
+        && address.is_ascii()
         && address.len() <= 254
-        && address.split_once('@').is_some_and(|(local, domain)| {
-            good(local) && good(domain) && domain.contains('.') && !domain.split('.').any(str::is_empty)
-        })
+        && domain.contains('.')
+        && !domain.split('.').any(str::is_empty)
 }
 
 impl Client {
@@ -211,37 +230,64 @@ impl Client {
         }
     }
 
-    /// Makes a person of an address, or finds the one that has it meanwhile. None when EspoCRM refuses the address.
-    pub async fn create_person(
-        &self,
-        kind: PersonKind,
-        address: &str,
-        name: Option<&str>,
-        owner: Option<&str>,
-    ) -> Result<Option<Found>> {
-        let address = text::address(address);
-        if !is_acceptable_address(&address) {
+    /// Makes a person, or finds the one that is there meanwhile. None when EspoCRM refuses it for good: the address, the name, or
+    /// that the user and the API user make somebody.
+    pub async fn create_person(&self, new: NewPerson<'_>, acting: Acting<'_>) -> Result<Option<Found>> {
+        let address = (!text::is_name_only(new.key)).then(|| text::address(new.key));
+        if address.as_deref().is_some_and(|address| !is_acceptable_address(address)) {
             return Ok(None);
         }
+        let entity = new.kind.entity();
+        let body = person_body(address.as_deref(), new.name, new.owner);
         let _one_at_a_time = self.creating().lock().await;
-        if let Some(found) = self.first_with(&address).await? {
-            return Ok(Some(found));
+        let known = match &address {
+            Some(address) => self.first_with(address).await?,
+            None => self.first_named(entity, &body).await?,
+        };
+        if known.is_some() {
+            return Ok(known);
         }
-        let entity = kind.entity();
-        let call = Call::new(Method::POST, &[entity.as_str()]).body(person_body(&address, name, owner));
-        let mut answer = self.send(&call).await?;
+        let call = || Call::new(Method::POST, &[entity.as_str()]).body(body.clone());
+        let mut answer = self.person_answer(call(), acting).await?;
         if answer.status == 409 {
             // Made meanwhile by somebody else; or it is a namesake with another address.
-            if let Some(found) = self.first_with(&address).await? {
-                return Ok(Some(found));
+            let known = match &address {
+                Some(address) => self.first_with(address).await?,
+                // Without an address there is nothing but the name to tell people apart by.
+                None => {
+                    let twins: Vec<Map<String, Json>> = serde_json::from_slice(&answer.body).unwrap_or_default();
+                    twins.first().map(|row| found(entity, row)).transpose()?.map(|(found, _)| found)
+                }
+            };
+            if known.is_some() {
+                return Ok(known);
             }
-            answer = self.send(&call.header("X-Skip-Duplicate-Check", "true")).await?;
+            answer = self.person_answer(call().header("X-Skip-Duplicate-Check", "true"), acting).await?;
         }
-        if answer.status == 400 && answer.reason.as_deref().is_some_and(|reason| reason.contains("emailAddress")) {
-            return Ok(None);
-        }
-        let row: Map<String, Json> = answer.json()?;
+        let row: Map<String, Json> = match answer.json() {
+            Err(error @ (Error::Forbidden { .. } | Error::Invalid { .. })) => {
+                tracing::warn!(%error, "a participant is left out: EspoCRM refuses to make somebody of it");
+                return Ok(None);
+            }
+            row => row?,
+        };
         found(entity, &row).map(|(found, _)| Some(found)).map_err(Error::after_write)
+    }
+
+    async fn person_answer(&self, call: Call, acting: Acting<'_>) -> Result<Answer> {
+        let request = call.shown();
+        let acted = self.send_as(call, acting).await?;
+        acted.answer.ok_or_else(|| unexpected(format!("{request} was not sent")))
+    }
+
+    /// Who was made of a name before: nobody who has an address.
+    async fn first_named(&self, entity: Entity, body: &Json) -> Result<Option<Found>> {
+        let part = |name: &str| body.get(name).and_then(Json::as_str);
+        let Some(last) = part("lastName") else { return Ok(None) };
+        let full = part("firstName").map_or_else(|| last.to_owned(), |first| format!("{first} {last}"));
+        let rows = self.matching(entity, Where::equals("lastName", last)).await?;
+        let is_it = |(found, address): &(Found, Option<String>)| address.is_none() && found.name == full;
+        Ok(rows.into_iter().find(is_it).map(|(found, _)| found))
     }
 
     async fn first_with(&self, address: &str) -> Result<Option<Found>> {
@@ -275,23 +321,27 @@ fn found(entity: Entity, row: &Map<String, Json>) -> Result<(Found, Option<Strin
 }
 
 /// Names are at most 100 characters each and hold none of `<>=`; a last name is required.
-fn person_body(address: &str, name: Option<&str>, owner: Option<&str>) -> Json {
+fn person_body(address: Option<&str>, name: Option<&str>, owner: Option<&str>) -> Json {
+    let local = || address.and_then(|address| address.split('@').next()).unwrap_or(text::UNTITLED).to_owned();
     let cut = |text: &str| text.chars().take(100).collect::<String>();
     let clean: String =
         name.unwrap_or_default().chars().map(|c| if c.is_control() || "<>=".contains(c) { ' ' } else { c }).collect();
     let words: Vec<&str> = clean.split_whitespace().collect();
     let (first, last) = match words.as_slice() {
         // Outlook shows the address itself where it knows no name.
-        [] => (String::new(), address.split('@').next().unwrap_or(address).to_owned()),
-        [only] if only.contains('@') => (String::new(), address.split('@').next().unwrap_or(address).to_owned()),
+        [] => (String::new(), local()),
+        [only] if only.contains('@') && address.is_some() => (String::new(), local()),
         // "Kunde, Clara"
         [last, first @ ..] if last.ends_with(',') && !first.is_empty() => {
             (first.join(" "), last.trim_end_matches(',').to_owned())
         }
         [first @ .., last] => (first.join(" "), (*last).to_owned()),
     };
-    let mut body = json!({ "lastName": cut(&last), "emailAddress": address });
+    let mut body = json!({ "lastName": cut(&last) });
     if let Some(body) = body.as_object_mut() {
+        if let Some(address) = address {
+            body.insert("emailAddress".to_owned(), address.into());
+        }
         if !first.is_empty() {
             body.insert("firstName".to_owned(), cut(&first).into());
         }
@@ -308,7 +358,7 @@ mod tests {
 
     #[test]
     fn names_are_split_and_made_acceptable() {
-        let body = |name| person_body("c.kunde@y.example", name, None);
+        let body = |name| person_body(Some("c.kunde@y.example"), name, None);
         assert_eq!(
             body(Some("Clara Maria Kunde")),
             json!({"firstName": "Clara Maria", "lastName": "Kunde", "emailAddress": "c.kunde@y.example"})
@@ -317,6 +367,7 @@ mod tests {
         assert_eq!(body(Some("<Kunde>"))["lastName"], "Kunde");
         assert_eq!(body(Some("c.kunde@y.example"))["lastName"], "c.kunde");
         assert_eq!(body(None)["lastName"], "c.kunde");
+        assert_eq!(person_body(None, Some("Walk In"), None), json!({"firstName": "Walk", "lastName": "In"}));
     }
 
     #[test]

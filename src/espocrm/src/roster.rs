@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use sync::{Answer, People, Person};
 
 use crate::map::answer_word;
+use crate::people::is_address;
 
 /// What a participant is in EspoCRM, in the order in which an address is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,7 +123,8 @@ impl Roster {
         let address = |entity, id: &str| addresses.get(&(entity, id.to_owned())).cloned();
         self.owner_address = self.owner.as_deref().and_then(|owner| address(Entity::User, owner));
         for member in &mut self.members {
-            member.address = address(member.entity, &member.id);
+            // What is no address cannot be invited: such a participant stays in EspoCRM like one without any.
+            member.address = address(member.entity, &member.id).filter(|address| is_address(address));
         }
         self.has_addresses = true;
     }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use espocrm::{Acting, Client, Config, Deletion, Disposition, Edit, Error, NewRecord, PersonKind, Resolved, Schema};
+use espocrm::{
+    Acting, Client, Config, Deletion, Disposition, Edit, Error, NewPerson, NewRecord, PersonKind, Resolved, Schema,
+};
 use serde_json::{Value as Json, json};
 use sync::{Answer, Field, Kind, Seen, Value, Values, When};
 
@@ -384,9 +386,9 @@ async fn a_missing_person_asked_for_by_many_at_once_is_made_once() {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let client = client.clone();
-        tasks.spawn(async move {
-            client.create_person(PersonKind::Lead, "Lea@lead.example", Some("Lea Lead"), Some("anna")).await
-        });
+        tasks.spawn(
+            async move { client.create_person(lea_lead(PersonKind::Lead, Some("anna")), Acting::Connector).await },
+        );
     }
     while let Some(found) = tasks.join_next().await {
         assert_eq!(found.expect("a task").expect("an answer").expect("a person").id, "lea");
@@ -398,6 +400,34 @@ async fn a_missing_person_asked_for_by_many_at_once_is_made_once() {
         post.body,
         json!({"firstName": "Lea", "lastName": "Lead", "emailAddress": "lea@lead.example", "assignedUserId": "anna"})
     );
+}
+
+fn lea_lead(kind: PersonKind, owner: Option<&str>) -> NewPerson<'_> {
+    NewPerson { kind, key: "Lea@lead.example", name: Some("Lea Lead"), owner }
+}
+
+#[tokio::test]
+async fn who_has_no_address_is_told_by_name_and_adopted_when_there_already() {
+    let peer = Peer::start(|asked| match asked {
+        asked if !asked.starts("POST") => nobody(),
+        _ => (409, Some("duplicate"), json!([{"id": "first", "name": "Walk In"}])),
+    });
+    let new = NewPerson { kind: PersonKind::Lead, key: "name:walk in", name: Some("Walk In"), owner: None };
+    let found = peer.client(false).create_person(new, Acting::Connector).await.expect("an answer");
+    assert_eq!(found.expect("a person").id, "first");
+    let log = peer.log();
+    let post = log.iter().find(|asked| asked.starts("POST")).expect("the request");
+    assert_eq!(post.body, json!({"firstName": "Walk", "lastName": "In"}));
+}
+
+#[tokio::test]
+async fn somebody_whom_the_role_may_not_make_is_left_out() {
+    let peer = Peer::start(|asked| match asked {
+        asked if !asked.starts("POST") => nobody(),
+        _ => (403, Some("No create access."), Json::Null),
+    });
+    let found = peer.client(false).create_person(lea_lead(PersonKind::Lead, None), Acting::Connector).await;
+    assert_eq!(found.expect("no error"), None);
 }
 
 #[tokio::test]
@@ -413,7 +443,7 @@ async fn a_namesake_with_another_address_is_somebody_else() {
     });
     let found = peer
         .client(false)
-        .create_person(PersonKind::Contact, "lea@lead.example", Some("Lea Lead"), None)
+        .create_person(lea_lead(PersonKind::Contact, None), Acting::Connector)
         .await
         .expect("an answer");
     assert_eq!(found.expect("a person").id, "second");

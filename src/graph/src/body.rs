@@ -6,6 +6,7 @@
 //!
 //! The invitation is found as a run of sibling elements, so that what is cut out is well-formed and what stays is so too.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use sync::text;
@@ -153,7 +154,7 @@ impl<'a> Split<'a> {
     fn of(html: &'a str) -> Self {
         let whole = Self { before: html, block: "", after: "" };
         let lower = html.to_ascii_lowercase();
-        if !MARKS.iter().any(|mark| lower.contains(mark)) {
+        if !MARKS.iter().any(|mark| lower.contains(mark)) || text::is_too_deep(html) {
             return whole;
         }
         let Some(range) = block(&lower) else { return whole };
@@ -236,18 +237,7 @@ fn children(tags: &[Tag], scope: &Range<usize>) -> Vec<Range<usize>> {
 
 /// The closing tag of an opening one; an empty range at `limit` when it has none.
 fn closing_of(tags: &[Tag], opening: &Tag, limit: usize) -> Range<usize> {
-    let mut depth = 0usize;
-    for tag in tags.iter().filter(|tag| tag.range.start >= opening.range.end && tag.name == opening.name && !tag.alone)
-    {
-        if !tag.closing {
-            depth += 1;
-        } else if depth == 0 {
-            return tag.range.clone();
-        } else {
-            depth -= 1;
-        }
-    }
-    limit..limit
+    opening.closed_by.and_then(|at| tags.get(at)).map_or(limit..limit, |closing| closing.range.clone())
 }
 
 #[derive(Debug)]
@@ -256,11 +246,14 @@ struct Tag {
     range: Range<usize>,
     closing: bool,
     alone: bool,
+    /// Of an opening tag: where among the tags its closing one is.
+    closed_by: Option<usize>,
 }
 
 /// The tags of a document, comments and the contents of `style` and `script` left out.
 fn tags(html: &str) -> Vec<Tag> {
-    let mut found = Vec::new();
+    let mut found: Vec<Tag> = Vec::new();
+    let mut open = HashMap::<String, Vec<usize>>::new();
     let mut at = 0;
     while let Some(start) = html.get(at..).and_then(|rest| rest.find('<')).map(|offset| at + offset) {
         let rest = html.get(start..).unwrap_or_default();
@@ -287,7 +280,16 @@ fn tags(html: &str) -> Vec<Tag> {
             let skipped = html.get(end..).unwrap_or_default().to_ascii_lowercase();
             at = skipped.find(&close).map_or(html.len(), |offset| end + offset);
         }
-        found.push(Tag { name, range: start..end, closing, alone });
+        if closing {
+            let here = found.len();
+            let opening = open.get_mut(&name).and_then(Vec::pop);
+            if let Some(opening) = opening.and_then(|at| found.get_mut(at)) {
+                opening.closed_by = Some(here);
+            }
+        } else if !alone {
+            open.entry(name.clone()).or_default().push(found.len());
+        }
+        found.push(Tag { name, range: start..end, closing, alone, closed_by: None });
     }
     found
 }
@@ -369,6 +371,20 @@ mod tests {
         assert_eq!(plain(&rewritten(&html, "Now with text")), "Now with text");
         assert_eq!(plain(&rewritten(&html, "")), "");
         assert!(rewritten(&html, "").contains(TEAMS));
+    }
+
+    #[test]
+    fn a_huge_or_deep_body_is_read_and_rewritten_in_no_time() {
+        let lines: String = (0..10_000).map(|n| format!("<p>Line {n} <b>bold</b></p>")).collect();
+        let deep = format!("{}core{}", "<div>".repeat(20_000), "</div>".repeat(20_000));
+        let started = std::time::Instant::now();
+        let html = format!("<html><body>{lines}{TEAMS}</body></html>");
+        assert!(plain(&html).ends_with("Line 9999 bold"));
+        assert!(rewritten(&html, &format!("{}\nlast", plain(&html))).contains(TEAMS));
+        assert_eq!(plain(&deep), "core");
+        assert_eq!(plain(&format!("<html><body>{deep}{TEAMS}</body></html>")), "core\njoin");
+        // Quadratic would be minutes.
+        assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
     }
 
     #[test]

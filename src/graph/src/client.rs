@@ -20,6 +20,7 @@ use url::Url;
 
 use crate::auth::AuthError;
 use crate::error::{Error, Refusal, parse_retry_after};
+use crate::recent::Recent;
 use crate::request::{Answer, Call, Failure, unreachable, with_query};
 use crate::throttle::{Closed, Permit, Places, Throttle};
 use crate::{Result, wire};
@@ -115,6 +116,7 @@ struct Inner {
     throttle: Throttle,
     circuit: Arc<Circuit>,
     trace: Option<Trace>,
+    recent: Recent,
 }
 
 /// An answer of which the content is still to come.
@@ -166,8 +168,13 @@ impl Client {
             throttle: Throttle::default(),
             circuit,
             trace: None,
+            recent: Recent::default(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.inner.recent
     }
 
     /// The same, where other processes may use the mailboxes too. To be called before the client is used.

@@ -5,6 +5,8 @@
 //! with 201, 200 or 409 (its status is not documented); `If-Match` with an old change key is answered with 412;
 //! `calendarView` takes at most 1,825 days; a declined copy leaves the calendar.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde::de::DeserializeOwned;
@@ -76,7 +78,11 @@ impl Client {
     pub async fn event(&self, mailbox: &Mailbox, id: &str) -> Result<Seen<Item>> {
         let url = with_query(self.address(mailbox, &["events", id])?, &[("$expand", &expand(mailbox))]);
         match self.try_send(mailbox, Call::event(Method::GET, url)).await {
-            Ok(answer) => map::item(answer.json()?, mailbox).map(Seen::Present),
+            Ok(answer) => {
+                let event: wire::Event = answer.json()?;
+                self.recent().keep(&mailbox.user, id, &event);
+                map::item(event, mailbox).map(Seen::Present)
+            }
             Err(Failure::Refused(refusal)) if refusal.is_gone() => Ok(Seen::Gone),
             Err(failure) => Err(self.error(failure)),
         }
@@ -157,7 +163,10 @@ impl Client {
     }
 
     /// What a write has to keep.
-    async fn current(&self, mailbox: &Mailbox, id: &str, etag: Option<&str>) -> Result<wire::Event> {
+    async fn current(&self, mailbox: &Mailbox, id: &str, etag: Option<&str>) -> Result<Arc<wire::Event>> {
+        if let Some(event) = etag.and_then(|etag| self.recent().at(&mailbox.user, id, etag)) {
+            return Ok(event);
+        }
         let url = with_query(
             self.address(mailbox, &["events", id])?,
             &[("$select", "body,attendees,organizer,isOrganizer,categories")],
@@ -165,7 +174,7 @@ impl Client {
         let event: wire::Event = self.send(mailbox, Call::event(Method::GET, url)).await?.json()?;
         match (etag, &event.etag) {
             (Some(read), Some(current)) if read != current => Err(Error::Stale),
-            _ => Ok(event),
+            _ => Ok(Arc::new(event)),
         }
     }
 

@@ -26,6 +26,7 @@ mod extra;
 mod map;
 mod marked;
 pub mod notification;
+mod recent;
 mod registration;
 mod request;
 mod subscription;

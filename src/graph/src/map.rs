@@ -34,6 +34,7 @@ pub(crate) fn item(event: wire::Event, mailbox: &Mailbox) -> Result<Item> {
         .body
         .as_ref()
         .is_some_and(|body| body.is_html() && body::is_rich(body.content.as_deref().unwrap_or_default()));
+    let organizer_name = organizer_name(&event, organizer.as_deref());
     let sensitivity = event.sensitivity.as_deref().unwrap_or_default();
     Ok(Item {
         user: mailbox.user.clone(),
@@ -46,6 +47,8 @@ pub(crate) fn item(event: wire::Event, mailbox: &Mailbox) -> Result<Item> {
         modified,
         created,
         own_answer,
+        organizer_name,
+        resources: event.attendees.as_deref().map(resources).unwrap_or_default(),
         body_is_rich,
         values,
         id: event.id,
@@ -97,19 +100,33 @@ pub(crate) fn stamps(created: Option<&str>, modified: Option<&str>) -> Result<(D
 
 fn people(attendees: &[wire::Attendee], organizer: Option<&str>) -> People {
     let persons = attendees.iter().filter(|attendee| !attendee.is_resource()).filter_map(|attendee| {
-        let address = attendee.address().filter(|address| Some(address.as_str()) != organizer)?;
-        let name = attendee.email_address.as_ref().and_then(|address| address.name.clone());
+        let key = attendee.address().or_else(|| text::key_of_name(attendee.name()?))?;
         let answer = attendee.status.as_ref().map(wire::Response::answer).unwrap_or_default();
-        // Exchange repeats the address where it knows no name.
-        let name = name.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(&address));
-        Some((address, Person { name, answer }))
+        let person = Person { name: attendee.name().map(str::to_owned), answer };
+        (Some(key.as_str()) != organizer).then_some((key, person))
     });
     People(persons.collect())
+}
+
+/// What rooms and equipment are called: they take part, and are nobody.
+fn resources(attendees: &[wire::Attendee]) -> Vec<String> {
+    let rooms = attendees.iter().filter(|attendee| attendee.is_resource());
+    rooms.filter_map(|room| room.name().map(str::to_owned).or_else(|| room.address())).collect()
 }
 
 fn organizer(event: &wire::Event) -> Option<String> {
     let address = event.organizer.as_ref()?.email_address.as_ref()?.address.as_deref()?;
     Some(text::address(address)).filter(|address| !address.is_empty())
+}
+
+/// The organizer's name: what the mailbox calls him, else the name among the attendees.
+fn organizer_name(event: &wire::Event, organizer: Option<&str>) -> Option<String> {
+    let own = event.organizer.as_ref().and_then(wire::Recipient::name);
+    let attendee = || {
+        let mut attendees = event.attendees.iter().flatten();
+        attendees.find(|one| organizer.is_some() && one.address().as_deref() == organizer)?.name()
+    };
+    own.or_else(attendee).map(str::to_owned)
 }
 
 fn role(event: &wire::Event, organizer: Option<&str>, mailbox: &Mailbox) -> Role {
@@ -214,17 +231,24 @@ fn write_time(json: &mut Map<String, Json>, when: &When) -> Result<()> {
     Ok(())
 }
 
+/// Exchange takes no more attendees of one event (learn.microsoft.com/graph/api/resources/event).
+const ATTENDEES_MAX: usize = 500;
+
 /// The whole list of attendees that says `people`. What stands there now is kept where it is not ours to say: rooms and
-/// equipment, the organizer's own entry, whether somebody is optional, names.
+/// equipment, the organizer's own entry, whether somebody is optional, names. Who has no address is not accepted in a list;
+/// beyond 500 nobody is.
 pub(crate) fn attendees(people: &People, current: &[wire::Attendee], organizer: Option<&str>) -> Json {
     let known = |address: &str| current.iter().find(|attendee| attendee.address().as_deref() == Some(address));
     let kept = current.iter().filter(|attendee| match attendee.address() {
         Some(address) => attendee.is_resource() || Some(address.as_str()) == organizer,
-        // Nobody of ours: it was never shown to EspoCRM.
-        None => true,
+        None => false,
     });
     let mut list: Vec<Json> = kept.filter_map(|attendee| attendee_json(attendee, None)).collect();
-    for (address, person) in people.0.iter().filter(|(address, _)| Some(address.as_str()) != organizer) {
+    let ours = |address: &String| Some(address.as_str()) != organizer && !text::is_name_only(address);
+    let (old, new): (Vec<_>, Vec<_>) =
+        people.0.iter().filter(|(address, _)| ours(address)).partition(|(address, _)| known(address).is_some());
+    // Who is invited already stays.
+    for (address, person) in old.into_iter().chain(new) {
         let entry = match known(address) {
             Some(attendee) if attendee.is_resource() => continue,
             Some(attendee) => attendee_json(attendee, person.name.as_deref()),
@@ -235,6 +259,7 @@ pub(crate) fn attendees(people: &People, current: &[wire::Attendee], organizer: 
         };
         list.extend(entry);
     }
+    list.truncate(ATTENDEES_MAX);
     Json::Array(list)
 }
 
@@ -391,9 +416,13 @@ mod tests {
         assert_eq!(item.role, Role::Attendee { organizer: "boss@outside.example".to_owned() });
         assert_eq!(item.own_answer, sync::Answer::Tentative);
         let anna = Person { name: Some("Anna".to_owned()), answer: sync::Answer::Accepted };
+        // Who has a name only is somebody, too; a room is nobody.
+        let nobody = Person { name: Some("nobody".to_owned()), answer: sync::Answer::None };
+        let people = [("anna@contoso.example".to_owned(), anna), ("name:nobody".to_owned(), nobody)];
+        assert_eq!(item.values[&Field::Participants], Value::People(People(people.into())));
         assert_eq!(
-            item.values[&Field::Participants],
-            Value::People(People([("anna@contoso.example".to_owned(), anna)].into()))
+            (item.organizer_name.as_deref(), item.resources),
+            (Some("Boss"), vec!["room@contoso.example".to_owned()])
         );
     }
 
@@ -413,6 +442,22 @@ mod tests {
                 {"type": "optional", "emailAddress": {"name": "Boris B.", "address": "Boris@contoso.example"}},
                 {"type": "required", "emailAddress": {"name": "carla@contoso.example", "address": "carla@contoso.example"}}])
         );
+    }
+
+    #[test]
+    fn who_has_no_address_is_in_no_list_and_nobody_beyond_five_hundred_is() {
+        let names: Vec<String> = (0..600).map(|n| format!("p{n:03}@x.example")).collect();
+        let mut people = People::of(names.iter().map(String::as_str));
+        people.0.insert("name:walk in".to_owned(), Person::default());
+        let current: Vec<wire::Attendee> = serde_json::from_value(json!([
+            {"type": "required", "emailAddress": {"name": "Walk In"}},
+            {"type": "required", "emailAddress": {"address": "p599@x.example"}}]))
+        .unwrap();
+        let list = attendees(&people, &current, None);
+        let written: Vec<&str> =
+            list.as_array().unwrap().iter().map(|one| one["emailAddress"]["address"].as_str().unwrap()).collect();
+        assert_eq!(written.len(), 500);
+        assert_eq!(written[0], "p599@x.example", "who is invited already stays");
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(crate) fn item(task: wire::Task, list: &str, mailbox: &Mailbox, due: Option<
         modified,
         created,
         own_answer: sync::Answer::None,
+        organizer_name: None,
+        resources: Vec::new(),
         body_is_rich: task
             .body
             .as_ref()

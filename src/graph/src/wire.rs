@@ -29,7 +29,7 @@ pub(crate) struct User {
     pub user_principal_name: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Event {
     pub id: String,
@@ -66,7 +66,7 @@ pub(crate) struct Event {
     pub removed: Option<Json>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Body {
     pub content_type: Option<String>,
@@ -79,7 +79,7 @@ impl Body {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Location {
     pub display_name: Option<String>,
@@ -105,6 +105,11 @@ impl Attendee {
         let address = self.email_address.as_ref()?.address.as_deref()?;
         address.contains('@').then(|| sync::text::address(address))
     }
+
+    /// The name, where it is one.
+    pub fn name(&self) -> Option<&str> {
+        self.email_address.as_ref()?.name()
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -113,10 +118,25 @@ pub(crate) struct Recipient {
     pub email_address: Option<Address>,
 }
 
+impl Recipient {
+    /// The name, where it is one.
+    pub fn name(&self) -> Option<&str> {
+        self.email_address.as_ref()?.name()
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Address {
     pub name: Option<String>,
     pub address: Option<String>,
+}
+
+impl Address {
+    /// The name, where it is one: Exchange repeats the address where it knows no name.
+    fn name(&self) -> Option<&str> {
+        let name = self.name.as_deref().map(str::trim).filter(|name| !name.is_empty())?;
+        (!self.address.as_deref().is_some_and(|address| name.eq_ignore_ascii_case(address.trim()))).then_some(name)
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -136,7 +156,7 @@ impl Response {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Property {
     pub id: String,
     pub value: Option<String>,

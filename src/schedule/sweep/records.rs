@@ -78,7 +78,9 @@ fn is_before(record: &Record, first: NaiveDate, from: NaiveDate) -> bool {
 
 fn is_in_step(link: Option<&Link>, owner: &str, record: &Record) -> bool {
     match link {
-        Some(link) => link.is_buried() || (link.owner == owner && is_unchanged(link, Side::Espo, &record.values)),
+        // What was deleted and is listed has been restored.
+        Some(link) if link.is_buried() => !link.may_return(Side::Espo),
+        Some(link) => link.owner == owner && is_unchanged(link, Side::Espo, &record.values),
         None => false,
     }
 }

@@ -76,6 +76,8 @@ pub fn absorb(mut link: Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]
         }
         _ => {}
     }
+    note_gone(&mut link, Side::Espo, view.record);
+    note_gone(&mut link, Side::Outlook, view.item);
     for (step, outcome) in plan.steps.iter().zip(outcomes) {
         apply(&mut link, &step.action, outcome, now);
     }
@@ -87,6 +89,14 @@ pub fn absorb(mut link: Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]
         note_read(&mut link, view);
     }
     link
+}
+
+fn note_gone<T>(link: &mut Link, side: Side, seen: &Seen<T>) {
+    match seen {
+        Seen::Gone => drop(link.gone.insert(side)),
+        Seen::Present(_) => drop(link.gone.remove(&side)),
+        Seen::Unknown => {}
+    }
 }
 
 /// Which file each id is, as it was seen and then as it was written.
@@ -142,6 +152,7 @@ fn apply(link: &mut Link, action: &Action, outcome: &Outcome, now: DateTime<Utc>
                 // A new end owes nothing to what was agreed with the one before it.
                 link.base.clear();
                 link.replicas.retain(|replica| replica.role == ReplicaRole::Attendee);
+                link.gone.clear();
                 link.state = LinkState::Live;
             }
             note_item(link, item);
@@ -152,6 +163,7 @@ fn apply(link: &mut Link, action: &Action, outcome: &Outcome, now: DateTime<Utc>
             link.record_modified = Some(record.modified);
             if matches!(action, Action::CreateRecord { .. }) {
                 link.base.clear();
+                link.gone.clear();
                 link.state = LinkState::Live;
             }
             swing(link, action, writes, now);
@@ -168,7 +180,8 @@ fn apply(link: &mut Link, action: &Action, outcome: &Outcome, now: DateTime<Utc>
             }
         }
         (Action::DeleteItem | Action::DeleteRecord, Outcome::Deleted) => {
-            link.state = LinkState::Tombstone { since: now }
+            link.gone.insert(action.side());
+            link.state = LinkState::Tombstone { since: now };
         }
         _ => {}
     }

@@ -204,9 +204,7 @@ fn new_item(view: &View<'_>, record: &Record) -> Plan {
     {
         notes.push(reason);
     }
-    if !record.without_address.is_empty() {
-        notes.push(Reason::WithoutAddress { names: record.without_address.clone() });
-    }
+    notes.extend(about_people(record));
     notes.extend(files_left_out(Side::Espo, &record.values));
     Plan { notes, ..Plan::one(Action::CreateItem { writes }, Reason::NewRecord) }
 }
@@ -219,7 +217,7 @@ fn new_record(view: &View<'_>, item: &Item) -> Plan {
     if let Some(reason) = not_yet(view, item.kind, Side::Espo, &values, item.created) {
         return Plan::nothing(Verdict::LeaveAlone(reason));
     }
-    let notes = files_left_out(Side::Outlook, &values).into_iter().collect();
+    let notes = files_left_out(Side::Outlook, &values).into_iter().chain(resources(item)).collect();
     let writes = all(view, item.kind, &values, Side::Espo);
     Plan { notes, ..Plan::one(Action::CreateRecord { kind: item.kind, writes }, Reason::NewItem) }
 }
@@ -313,6 +311,11 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
         let terms = Terms { kind, direction, priority: rules.priority, newest, projection: &projection };
         let mut merged = merge_field(field, base.get(field), espo, outlook, &terms);
         restrain(view, record, item, field, &mut merged, outside);
+        if kind == crate::Kind::Call && merged.to_espo.as_ref().is_some_and(lasts_all_day) {
+            merged.to_espo = None;
+            merged.lost = None;
+            merged.notes.push(Reason::AllDayCall);
+        }
         if frozen(view, field) && (merged.to_espo.is_some() || merged.to_outlook.is_some()) {
             plan.notes.push(Reason::Frozen { field: field.clone() });
             continue;
@@ -337,14 +340,33 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
             to_outlook.insert(field.clone(), write);
         }
     }
-    if !record.without_address.is_empty() {
-        plan.notes.push(Reason::WithoutAddress { names: record.without_address.clone() });
-    }
+    plan.notes.extend(about_people(record));
+    plan.notes.extend(resources(item));
     plan.notes.extend(files_left_out(Side::Espo, &record.values));
     plan.notes.extend(files_left_out(Side::Outlook, &outlook_values));
     plan.notes.extend(files_not_taken(&base, &record.values, &outlook_values));
     push_updates(&mut plan, to_espo, to_outlook);
     plan
+}
+
+/// Exchange takes no more attendees of one event.
+const ATTENDEES_MAX: usize = 500;
+
+/// Participants of a record who cannot be in Outlook.
+fn about_people(record: &Record) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if !record.without_address.is_empty() {
+        reasons.push(Reason::WithoutAddress { names: record.without_address.clone() });
+    }
+    let count = record.values.get(&Field::Participants).and_then(Value::as_people).map_or(0, |people| people.0.len());
+    if count > ATTENDEES_MAX {
+        reasons.push(Reason::TooManyAttendees { count });
+    }
+    reasons
+}
+
+fn resources(item: &Item) -> Option<Reason> {
+    (!item.resources.is_empty()).then(|| Reason::Resources { names: item.resources.clone() })
 }
 
 /// Files that do not travel at all.
@@ -413,6 +435,10 @@ pub(crate) const fn one_way(direction: Direction) -> Direction {
         Direction::Both | Direction::OutlookToEspo => Direction::OutlookToEspo,
         Direction::EspoToOutlook | Direction::Disabled => Direction::Disabled,
     }
+}
+
+fn lasts_all_day(value: &Value) -> bool {
+    matches!(value, Value::Time(crate::When::AllDay { .. }))
 }
 
 /// Takes back writes to Outlook that the item does not bear.

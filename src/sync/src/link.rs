@@ -1,6 +1,6 @@
 //! The link: the pairing of one record with one logical item, and the base.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -146,6 +146,10 @@ pub struct Link {
     /// Which file each remote id is, by side: an id that is known is never read again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<Side, BTreeMap<String, Known>>,
+    /// The ends that are known not to exist: a direct read said so, or we deleted them. Of a tombstone, one that is there again
+    /// has come back by somebody's hand (restored, or an occurrence of a series that was made longer again).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub gone: BTreeSet<Side>,
     /// The last agreed values.
     pub base: Base,
     /// By side, the pairs that a write to it was to bring about and whose answer was not seen: stored before the request, so
@@ -192,6 +196,7 @@ impl Link {
             switched_off: false,
             answers: BTreeMap::new(),
             files: BTreeMap::new(),
+            gone: BTreeSet::new(),
             base: Base::new(),
             sent: BTreeMap::new(),
             fingerprint,
@@ -232,6 +237,12 @@ impl Link {
     pub fn arrived(&self, side: Side, values: &Values) -> impl Iterator<Item = (&Field, &Agreed)> {
         let sent = self.sent.get(&side).into_iter().flatten();
         sent.filter(move |(field, pair)| values.get(*field) == Some(pair.on(side)))
+    }
+
+    /// True for a tombstone whose end on `side` was known not to exist: when it is seen there, it is a new one.
+    #[must_use]
+    pub fn may_return(&self, side: Side) -> bool {
+        self.is_buried() && self.gone.contains(&side)
     }
 
     /// True when a late message must not bring anything back.

@@ -284,6 +284,18 @@ pub enum Reason {
         /// Their names.
         names: Vec<String>,
     },
+    /// Rooms and equipment are no participants.
+    Resources {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Exchange takes no more attendees.
+    TooManyAttendees {
+        /// How many the record has.
+        count: usize,
+    },
+    /// A call has a time of day.
+    AllDayCall,
     /// It carries the marker of a pair that is not known (any more), and the other end was not found.
     Unpaired {
         /// The side on which nothing was found.
@@ -406,6 +418,15 @@ impl fmt::Display for Reason {
             }
             Self::AttendeesLeftOut { past: false } => f.write_str("Attendees are not written to Outlook by rule."),
             Self::WithoutAddress { names } => write!(f, "No e-mail address, so not in Outlook: {}.", names.join(", ")),
+            Self::Resources { names } => {
+                write!(f, "Rooms and equipment are no participants in EspoCRM: {}.", names.join(", "))
+            }
+            Self::TooManyAttendees { count } => {
+                write!(f, "It has {count} participants; an Outlook event takes 500, so some are not in Outlook.")
+            }
+            Self::AllDayCall => f.write_str(
+                "A call in EspoCRM cannot last all day: the time that the event has in Outlook is not taken over.",
+            ),
             Self::Unpaired { missing } => write!(
                 f,
                 "It carries the mark of a pair that is not known any more, and its other end was not found in {}: it is left alone. Run relink.",

@@ -75,6 +75,10 @@ pub struct Item {
     pub created: DateTime<Utc>,
     /// The mailbox owner's own answer, on an attendee's copy.
     pub own_answer: crate::Answer,
+    /// The organizer's name, where the mailbox knows one.
+    pub organizer_name: Option<String>,
+    /// Rooms and equipment that take part: they are nobody.
+    pub resources: Vec<String>,
     /// Something in the body that we cannot reproduce (an online-meeting block, formatting): only our part is rewritten.
     pub body_is_rich: bool,
     /// The synchronised fields.

@@ -259,7 +259,7 @@ impl PartialEq for Person {
 }
 
 /// Participants by e-mail address (lower case), without the organizer (EspoCRM: the assigned user; Outlook: the mailbox
-/// that owns the master copy).
+/// that owns the master copy). Who has a name only in Outlook is there by [`crate::text::key_of_name`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct People(pub BTreeMap<String, Person>);

@@ -71,6 +71,7 @@ pub struct Setup {
     processes: &'static [&'static str],
     server: Option<String>,
     broker: Option<String>,
+    zones: BTreeMap<&'static str, &'static str>,
 }
 
 impl Default for Setup {
@@ -88,6 +89,7 @@ impl Default for Setup {
             processes: &[],
             server: None,
             broker: None,
+            zones: BTreeMap::new(),
         }
     }
 }
@@ -122,6 +124,12 @@ impl Setup {
     /// Days from today.
     pub fn sync_from(mut self, days: i64) -> Self {
         self.sync_from = days;
+        self
+    }
+
+    /// The zone of a mailbox; UTC if not given.
+    pub fn zone(mut self, name: &'static str, zone: &'static str) -> Self {
+        self.zones.insert(name, zone);
         self
     }
 
@@ -226,7 +234,7 @@ impl World {
             let mut full = format!("{name} Test");
             full[..1].make_ascii_uppercase();
             let full = setup.full_names.get(name).map_or(full, |full| (*full).to_owned());
-            graph.add_mailbox(&mail(name), &full, "UTC");
+            graph.add_mailbox(&mail(name), &full, setup.zones.get(name).unwrap_or(&"UTC"));
             ids.insert((*name).to_owned(), espo.seed_user(name, &full, &mail(name)));
         }
         if let Some(seeds) = setup.seeds {

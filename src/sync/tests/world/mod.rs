@@ -322,6 +322,8 @@ fn item(id: String, now: DateTime<Utc>, values: Values) -> Item {
         modified: now,
         created: now,
         own_answer: Answer::None,
+        organizer_name: None,
+        resources: vec![],
         body_is_rich: false,
         values,
     }

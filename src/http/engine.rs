@@ -78,6 +78,17 @@ pub(super) async fn binding_activated(app: &App, user: &str) -> Result<(), Probl
     Ok(())
 }
 
+/// Waits until no subscription of a user is being made, and keeps it so. Not for ever: one that is made nevertheless ends by
+/// itself.
+pub(super) async fn keep_subscriptions_still(
+    app: &App,
+    user: &str,
+) -> Result<Option<crate::work::locks::Held>, Problem> {
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
+    let lock = app.locks().acquire(crate::schedule::subscriptions::lock_name(user));
+    Ok(tokio::time::timeout(PATIENCE, lock).await.ok().transpose()?)
+}
+
 /// Removes what a binding has at Microsoft, as far as that is possible: what stays there expires by itself, and its
 /// notifications are dropped as unknown.
 pub(super) async fn leave(app: &App, binding: &Binding) -> Result<(), Problem> {
@@ -89,7 +100,7 @@ pub(super) async fn leave(app: &App, binding: &Binding) -> Result<(), Problem> {
         let (graph, mailbox) = (graph.clone(), mailbox.clone());
         let done = app.on_main(async move { graph.unsubscribe(&mailbox, &subscription.id).await }).await;
         if let Some(Err(error)) = done {
-            tracing::warn!(user = binding.user_id, %error, "a subscription could not be removed; it expires by itself");
+            tracing::warn!(user.id = binding.user_id, %error, "a subscription could not be removed; it expires by itself");
         }
     }
     Ok(())
@@ -114,7 +125,7 @@ pub(super) async fn renew(app: &App, subscriptions: &[store::subscriptions::Subs
 
 /// A hold was decided: the scheduler goes on with what waited for it.
 pub(super) fn hold_decided(app: &App, hold: &Hold) {
-    tracing::info!(hold = hold.id, user = hold.user_id, state = hold.state.as_str(), "a hold was decided");
+    tracing::info!(hold.id = hold.id, user.id = hold.user_id, state = hold.state.as_str(), "a hold was decided");
     app.wake_schedule();
 }
 

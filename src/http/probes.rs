@@ -1,5 +1,7 @@
 //! `/healthz`, `/readyz`, `/metrics`.
 
+use std::time::{Duration, Instant};
+
 use actix_web::HttpResponse;
 use actix_web::web::{self, Data, ServiceConfig};
 use circuit::{Circuit, State};
@@ -22,6 +24,30 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
         .service(resource("/metrics", "GET").route(web::get().to(metrics)));
 }
 
+/// Whether the database takes anything: one that can be read may be full, or held by somebody else. To find out costs a commit,
+/// so that an answer serves for a while.
+#[derive(Default)]
+pub struct Writes(tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>);
+
+impl Writes {
+    const LIVES: Duration = Duration::from_secs(2);
+
+    async fn last(&self, app: &App) -> Result<(), String> {
+        let mut last = self.0.lock().await;
+        if let Some((at, outcome)) = &*last
+            && at.elapsed() < Self::LIVES
+        {
+            return outcome.clone();
+        }
+        let outcome = match tokio::time::timeout(PROBE, app.store().try_write(app.clock().now())).await {
+            Ok(written) => written.map_err(|error| format!("it takes nothing: {}", Chain(&error))),
+            Err(_) => Err("it takes nothing: somebody else may hold it".to_owned()),
+        };
+        *last = Some((Instant::now(), outcome.clone()));
+        outcome
+    }
+}
+
 /// The process runs.
 async fn health() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "ok" }))
@@ -29,10 +55,11 @@ async fn health() -> HttpResponse {
 
 /// The process can do its work; else 503, with the part that fails. A system that is not configured yet is no failure, and
 /// neither is one that is away: changes wait for it.
-async fn ready(app: Data<App>) -> HttpResponse {
+async fn ready(app: Data<App>, writes: Data<Writes>) -> HttpResponse {
     let table = async {
         match tokio::time::timeout(PROBE, store::messages::depth(app.store().read())).await {
-            Ok(asked) => asked.map_err(|error| Chain(&error).to_string()),
+            Ok(Ok(depth)) => writes.last(&app).await.map(|()| depth),
+            Ok(Err(error)) => Err(Chain(&error).to_string()),
             Err(_) => Err("the database does not answer".to_owned()),
         }
     };
@@ -52,14 +79,22 @@ async fn ready(app: Data<App>) -> HttpResponse {
         Some(alarm) => json!({ "state": "alarm", "detail": alarm }),
         None => configured(app.connections().graph().is_some(), "Microsoft"),
     };
+    let espocrm = app.connections().espocrm();
+    let refused = espocrm.as_ref().and_then(|connection| connection.client.refused_credential());
+    let espocrm = match refused {
+        Some(what) => json!({ "state": "refused", "detail": format!("EspoCRM refuses the {what}; enter a valid one") }),
+        None => configured(espocrm.is_some(), "EspoCRM"),
+    };
+    let parts = json!({
+        "queue": queue(&table, broker.as_ref()),
+        "database": part(table.map(drop)),
+        "espocrm": away(&circuits.espocrm).unwrap_or(espocrm),
+        "microsoft": away(&circuits.graph).or_else(|| away(&circuits.sign_in)).unwrap_or(microsoft),
+    });
     let body = json!({
         "status": if is_stopping { "stopping" } else if is_ready { "ready" } else { "not_ready" },
-        "parts": {
-            "queue": queue(&table, broker.as_ref()),
-            "database": part(table.map(drop)),
-            "espocrm": away(&circuits.espocrm).unwrap_or_else(|| configured(app.connections().espocrm().is_some(), "EspoCRM")),
-            "microsoft": away(&circuits.graph).or_else(|| away(&circuits.sign_in)).unwrap_or(microsoft),
-        },
+        "failing": failing(&parts),
+        "parts": parts,
     });
     if is_ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
 }
@@ -98,6 +133,15 @@ fn queue(table: &Result<store::messages::Depth, String>, broker: Option<&Result<
         part["unreadable"] = depth.dead.into();
     }
     part
+}
+
+/// The names of the parts with which something is wrong, whether that keeps the process from its work or not.
+fn failing(parts: &serde_json::Value) -> Vec<&str> {
+    let is_wrong = |part: &serde_json::Value| {
+        part["state"].as_str().is_some_and(|state| ["failed", "away", "alarm", "refused"].contains(&state))
+    };
+    let all = parts.as_object().into_iter().flatten();
+    all.filter(|(_, part)| is_wrong(part)).map(|(name, _)| name.as_str()).collect()
 }
 
 /// What is said of a system that does not answer.

@@ -100,6 +100,6 @@ async fn decision(app: Data<App>, view: View, caller: Caller, id: Path<String>, 
         Some("discard") => (HoldState::Discarded, "holds.discarded"),
         _ => return Err(Problem::bad_request("decision: confirm or discard")),
     };
-    decide(&app, &id, decision, &caller.user_name).await?;
+    decide(&app, &caller, &id, decision).await?;
     Ok(done("/holds", view.t(said)))
 }

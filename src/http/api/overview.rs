@@ -128,7 +128,9 @@ fn traffic(metrics: &str) -> Vec<Traffic> {
         else {
             continue;
         };
-        let one = systems.entry(system.to_owned()).or_insert_with(|| Traffic { system: system.to_owned(), ..Traffic::default() });
+        let one = systems
+            .entry(system.to_owned())
+            .or_insert_with(|| Traffic { system: system.to_owned(), ..Traffic::default() });
         one.requests += number;
         match status {
             "429" => one.throttled += number,
@@ -154,10 +156,7 @@ async fn errors(app: &App) -> Result<Vec<LatestError>, Problem> {
     Ok(latest)
 }
 
-async fn expiring(
-    app: &App,
-    subscriptions: &[store::subscriptions::Subscription],
-) -> Result<Vec<Expiring>, Problem> {
+async fn expiring(app: &App, subscriptions: &[store::subscriptions::Subscription]) -> Result<Vec<Expiring>, Problem> {
     let now = app.clock().now();
     let mut all = Vec::new();
     let mut add = |what, user_id: Option<&str>, at: Option<DateTime<Utc>>| {

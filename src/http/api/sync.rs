@@ -248,12 +248,7 @@ fn must_be_decidable(caller: &Caller, hold: &Hold) -> Result<(), Problem> {
     caller.must_edit("sync")
 }
 
-pub(in crate::http) async fn decide(
-    app: &App,
-    caller: &Caller,
-    id: &str,
-    decision: HoldState,
-) -> Answer<ShownHold> {
+pub(in crate::http) async fn decide(app: &App, caller: &Caller, id: &str, decision: HoldState) -> Answer<ShownHold> {
     if let Some(hold) = store::holds::get(app.store().read(), id).await? {
         must_be_decidable(caller, &hold)?;
     }

@@ -115,7 +115,7 @@ fn tell(entry: &Value) -> anyhow::Result<()> {
         }
     }
     let changes = entry.get("changes").and_then(Value::as_array).into_iter().flatten();
-    let rows: Vec<Vec<String>> = changes.map(|change| change_row(change)).collect();
+    let rows: Vec<Vec<String>> = changes.map(change_row).collect();
     say("")?;
     columns::print(&["FIELD", "BEFORE", "AFTER", "LOST"], &rows)
 }

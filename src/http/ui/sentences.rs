@@ -215,12 +215,8 @@ mod tests {
         let mut letters = text.chars().peekable();
         while let Some(letter) = letters.next() {
             match letter {
-                '\'' => {
-                    // A quotation mark as a character begins no text.
-                    if letters.peek() == Some(&'"') {
-                        letters.next();
-                    }
-                }
+                // A quotation mark as a character begins no text.
+                '\'' if letters.peek() == Some(&'"') => drop(letters.next()),
                 '"' => into.push((file.clone(), literal(&mut letters))),
                 _ => {}
             }

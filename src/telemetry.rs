@@ -13,6 +13,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
+use utoipa::ToSchema;
 
 use crate::clock::Clock;
 use crate::config::{Log, LogFormat};
@@ -71,8 +72,10 @@ pub fn init(log: &Log) {
 }
 
 /// A line of the log, as the pages show it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LogLine {
+    /// The first one is 1; it grows by one a line.
+    pub number: u64,
     /// The time of day, UTC.
     pub at: String,
     /// `INFO` and the like.
@@ -112,13 +115,15 @@ impl<S: Subscriber> Layer<S> for Tail {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut text = Text::default();
         event.record(&mut text);
-        let line = LogLine {
+        let mut line = LogLine {
+            number: 0,
             at: Clock::System.now().format("%H:%M:%S%.3f").to_string(),
             level: event.metadata().level().as_str(),
             target: event.metadata().target().trim_start_matches("espo_outlook::").to_owned(),
             message: text.message + &text.fields,
         };
         let mut kept = LINES.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        line.number = kept.back().map_or(0, |last| last.number) + 1;
         if kept.len() >= KEPT {
             kept.pop_front();
         }

@@ -66,6 +66,8 @@ pub struct Microsoft {
     pub graph: Arc<GraphClient>,
     /// The identity platform.
     pub authority: Authority,
+    /// When the certificate ends; none where a secret serves.
+    pub certificate_ends: Option<Option<DateTime<Utc>>>,
     /// Whose permission is used.
     pub mode: Mode,
 }
@@ -82,6 +84,9 @@ pub enum ConnectionError {
     /// The addresses of Microsoft make no sense.
     #[error("the connection to Microsoft cannot be made")]
     Microsoft(#[from] graph::AuthError),
+    /// The certificate that was entered cannot be used.
+    #[error("the stored client certificate cannot be used; enter it again")]
+    Certificate(#[from] graph::certificate::CertificateError),
 }
 
 /// What connections are built with.
@@ -210,7 +215,11 @@ impl Connections {
         let (Some(tenant), Some(client_id)) = (wanted.tenant.clone(), wanted.client_id.clone()) else {
             return Ok(None);
         };
-        let certificate = self.0.config.microsoft.client_certificate.clone();
+        let certificate = match (&self.0.config.microsoft.client_certificate, &wanted.client_certificate) {
+            (Some(given), _) => Some(given.clone()),
+            (None, Some(entered)) => Some(graph::certificate::Certificate::from_pem(entered.expose())?),
+            (None, None) => None,
+        };
         // Where both are given the certificate is what Microsoft recommends.
         let client_secret = match (&certificate, wanted.client_secret.clone()) {
             (Some(_), _) => SecretString::default(),
@@ -236,6 +245,7 @@ impl Connections {
         sign_in.reset();
         let mut authority =
             Authority::new(self.0.http.clone(), &config, now.clone())?.with_circuit(Arc::clone(sign_in));
+        let certificate_ends = certificate.as_ref().map(graph::certificate::Certificate::expires);
         if let Some(certificate) = certificate {
             authority = authority.with_certificate(certificate);
         }
@@ -255,7 +265,7 @@ impl Connections {
             None => graph,
         };
         let graph = graph.traced(Arc::new(crate::trace::current));
-        Ok(Some(Arc::new(Microsoft { graph: Arc::new(graph), authority, mode: wanted.mode })))
+        Ok(Some(Arc::new(Microsoft { graph: Arc::new(graph), authority, certificate_ends, mode: wanted.mode })))
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::NaiveDate;
 use secrecy::ExposeSecret as _;
 use store::settings::Setting;
 use store::{ConnectionTrait, Store, StoreError};
@@ -61,6 +62,12 @@ impl Secret {
     pub fn begins_with(&self, hint: &str) -> bool {
         !hint.is_empty() && self.0.starts_with(hint)
     }
+
+    /// The secret, for whom it is meant.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
 }
 
 impl std::fmt::Debug for Secret {
@@ -99,13 +106,24 @@ pub struct Microsoft {
     pub client_id: Option<String>,
     /// Its secret.
     pub client_secret: Option<Secret>,
+    /// When that ends, as its maker has noted it.
+    pub secret_expires: Option<NaiveDate>,
+    /// Certificate and private key in PEM, in place of the secret, where they were entered in the pages.
+    pub client_certificate: Option<Secret>,
     /// Whose permission is used.
     pub mode: Mode,
 }
 
 impl Default for Microsoft {
     fn default() -> Self {
-        Self { tenant: None, client_id: None, client_secret: None, mode: Mode::Delegated }
+        Self {
+            tenant: None,
+            client_id: None,
+            client_secret: None,
+            secret_expires: None,
+            client_certificate: None,
+            mode: Mode::Delegated,
+        }
     }
 }
 
@@ -158,6 +176,11 @@ pub async fn load(store: &Store, vault: &Vault, config: &Config) -> Result<Setti
             tenant: stored.or(&microsoft.tenant, "microsoft.tenant")?,
             client_id: stored.or(&microsoft.client_id, "microsoft.client_id")?,
             client_secret: secret(&microsoft.client_secret, "microsoft.client_secret")?,
+            secret_expires: stored.plain("microsoft.secret_expires")?,
+            client_certificate: match microsoft.client_certificate {
+                Some(_) => None,
+                None => stored.secret("microsoft.client_certificate")?,
+            },
             mode: stored.or(&microsoft.mode, "microsoft.mode")?.unwrap_or(Mode::Delegated),
         },
         schedules: Kind::ALL

@@ -5,7 +5,7 @@ use clap::Args as ClapArgs;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::admin::{Service, number, segment, text};
+use super::client::{Service, number, segment, text};
 use super::say;
 use crate::config::Config;
 
@@ -88,10 +88,13 @@ pub(super) async fn explain(config: &Config, args: &ExplainArgs) -> anyhow::Resu
     sentences(&explained).iter().try_for_each(|line| say(line))
 }
 
-pub(super) async fn health(config: &Config) -> anyhow::Result<()> {
-    let (status, ready) = super::admin::ready(config).await?;
+pub(super) async fn health(config: &Config, as_json: bool) -> anyhow::Result<()> {
+    let (status, ready) = super::client::ready(config).await?;
+    if as_json {
+        say(&serde_json::to_string_pretty(&ready)?)?;
+    }
     if status == 200 {
-        return say(text(&ready, "status"));
+        return if as_json { Ok(()) } else { say(text(&ready, "status")) };
     }
     let parts = ready.get("parts").and_then(Value::as_object).into_iter().flatten();
     let failed = parts.filter(|(_, part)| text(part, "state") == "failed");

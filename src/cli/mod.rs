@@ -1,14 +1,20 @@
 //! The command line.
 
-pub mod admin;
+pub mod changes;
+mod client;
 mod columns;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod doctor;
 pub mod look;
+pub mod messages;
+pub mod operate;
+pub mod people;
 pub mod secrets;
 pub mod serve;
+pub mod settings;
 pub mod setup;
+pub mod sync;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -27,8 +33,8 @@ Exit codes:
   1  it failed, or a check of `doctor` or a step of `demo --tour` did; the last line says why
   2  the command line is wrong
 
-Commands that talk to the running service (sync, relink, explain, history, revert, messages, replay) use server.bind and
-server.admin_token of the configuration; without a configured token the one that the service made for itself.";
+Commands that talk to the running service (all but serve, demo, setup, doctor, migrate, secrets, openapi and completions) use
+server.bind and server.admin_token of the configuration; without a configured token the one that the service made for itself.";
 
 /// Keeps EspoCRM and Microsoft 365 in step: meetings, calls and tasks, both ways.
 #[derive(Debug, Parser)]
@@ -56,28 +62,71 @@ enum Command {
     /// Checks configuration, database, queue, EspoCRM, Microsoft and the public address.
     Doctor(doctor::Args),
     /// Synchronises now; with `--dry-run` it only tells what would be done.
-    Sync(admin::SyncArgs),
+    Sync(sync::SyncArgs),
+    /// Lists what was synchronised by hand, or tells of one run.
+    Jobs(sync::JobsArgs),
+    /// Lists plans that wait for a word, and gives it: `holds confirm ID`, `holds discard ID`.
+    Holds(sync::HoldsArgs),
     /// Rebuilds links, after a lost database, from the marks that both systems keep; writes nothing else.
     Relink(look::RelinkArgs),
     /// Tells why a record is or is not synchronised.
     Explain(look::ExplainArgs),
-    /// Lists the changes that were applied.
-    History(admin::HistoryArgs),
-    /// Takes a change back.
-    Revert(admin::RevertArgs),
-    /// Lists what was received.
-    Messages(admin::MessagesArgs),
+    /// Switches one record on or off.
+    Switch(sync::SwitchArgs),
+    /// Lists the changes that were applied, or shows one with what stood there before.
+    History(changes::HistoryArgs),
+    /// Takes a change back, all of a record, or all of a span of time.
+    Revert(changes::RevertArgs),
+    /// Lists what was received, or shows one message.
+    Messages(messages::MessagesArgs),
     /// Has messages looked at again.
-    Replay(admin::ReplayArgs),
+    Replay(messages::ReplayArgs),
+    /// Discards messages.
+    Discard(messages::DiscardArgs),
+    /// Lists users with their mailboxes, or shows one.
+    Users(people::UsersArgs),
+    /// Binds a user to a mailbox, or changes that.
+    Bind(people::BindArgs),
+    /// Unbinds a user; what was copied stays on both sides.
+    Unbind(people::UserArgs),
+    /// Makes a one-time link with which a user signs in with Microsoft.
+    Authorize(people::UserArgs),
+    /// Shows or changes the rules of everybody, or of a user.
+    Rules(people::RulesArgs),
+    /// Shows or changes the settings.
+    Settings(settings::SettingsArgs),
+    /// Shows or changes when everything is looked at.
+    Schedules(settings::SchedulesArgs),
+    /// Shows or changes what users of an EspoCRM role may do with their own preferences.
+    Roles(settings::RolesArgs),
+    /// Tells how every part stands, what failed last, and what ends soon.
+    Status(operate::PlainArgs),
+    /// Lists Microsoft's subscriptions.
+    Subscriptions(operate::PlainArgs),
+    /// Renews one subscription now, or all of them.
+    Renew(operate::RenewArgs),
+    /// Lists who has done what.
+    Audit(operate::AuditArgs),
+    /// Lists who is signed in to the pages, and ends a session: `sessions end ID`.
+    Sessions(operate::SessionsArgs),
+    /// Prints the end of the running service's log.
+    Log(operate::LogArgs),
     /// Changes or shows the database schema.
     Migrate {
         #[command(subcommand)]
         way: Migrate,
+        /// Prints JSON.
+        #[arg(long, global = true)]
+        json: bool,
     },
     /// The key with which tokens and secrets are sealed at rest.
     Secrets(secrets::Args),
     /// Succeeds when the running service is ready, and names the failing part when it is not.
-    Health,
+    Health {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints the OpenAPI document.
     Openapi,
     /// Prints completions for a shell: `source <(espo-outlook completions bash)`.
@@ -136,16 +185,34 @@ impl Cli {
             Command::Serve(args) => serve::run(config, args).await,
             Command::Setup { system: SetUp::Espocrm(args) } => setup::espocrm(config, &args).await,
             Command::Doctor(args) => doctor::run(config, &args).await,
-            Command::Sync(args) => admin::sync(&config, &args).await,
+            Command::Sync(args) => sync::sync(&config, &args).await,
+            Command::Jobs(args) => sync::jobs(&config, &args).await,
+            Command::Holds(args) => sync::holds(&config, &args).await,
+            Command::Switch(args) => sync::switch(&config, &args).await,
             Command::Relink(args) => look::relink(&config, &args).await,
             Command::Explain(args) => look::explain(&config, &args).await,
-            Command::History(args) => admin::history(&config, &args).await,
-            Command::Revert(args) => admin::revert(&config, &args).await,
-            Command::Messages(args) => admin::messages(&config, &args).await,
-            Command::Replay(args) => admin::replay(&config, &args).await,
-            Command::Migrate { way } => migrate(&config, way).await,
+            Command::History(args) => changes::history(&config, &args).await,
+            Command::Revert(args) => changes::revert(&config, &args).await,
+            Command::Messages(args) => messages::messages(&config, &args).await,
+            Command::Replay(args) => messages::replay(&config, &args).await,
+            Command::Discard(args) => messages::discard(&config, &args).await,
+            Command::Users(args) => people::users(&config, &args).await,
+            Command::Bind(args) => people::bind(&config, &args).await,
+            Command::Unbind(args) => people::unbind(&config, &args).await,
+            Command::Authorize(args) => people::authorize(&config, &args).await,
+            Command::Rules(args) => people::rules(&config, &args).await,
+            Command::Settings(args) => settings::settings(&config, &args).await,
+            Command::Schedules(args) => settings::schedules(&config, &args).await,
+            Command::Roles(args) => settings::roles(&config, &args).await,
+            Command::Status(args) => operate::status(&config, &args).await,
+            Command::Subscriptions(args) => operate::subscriptions(&config, &args).await,
+            Command::Renew(args) => operate::renew(&config, &args).await,
+            Command::Audit(args) => operate::audit(&config, &args).await,
+            Command::Sessions(args) => operate::sessions(&config, &args).await,
+            Command::Log(args) => operate::log(&config, &args).await,
+            Command::Migrate { way, json } => migrate(&config, way, json).await,
             Command::Secrets(args) => secrets::run(&config, &args).await,
-            Command::Health => look::health(&config).await,
+            Command::Health { json } => look::health(&config, json).await,
             Command::Openapi | Command::Completions { .. } => Ok(()),
             #[cfg(feature = "demo")]
             Command::Demo(_) => Ok(()),
@@ -189,7 +256,7 @@ fn say(line: &str) -> anyhow::Result<()> {
     }
 }
 
-async fn migrate(config: &Config, way: Migrate) -> anyhow::Result<()> {
+async fn migrate(config: &Config, way: Migrate, as_json: bool) -> anyhow::Result<()> {
     let store = store::Store::open(config.database.url.expose_secret()).await;
     let store = store.context("the database cannot be used; check database.url")?;
     match way {
@@ -197,8 +264,14 @@ async fn migrate(config: &Config, way: Migrate) -> anyhow::Result<()> {
         Migrate::Down => store.migrate_down(1).await?,
         Migrate::Status => {}
     }
-    for migration in store.migrate_status().await? {
-        say(&format!("{}  {}", if migration.applied { "applied" } else { "pending" }, migration.name))?;
+    let migrations = store.migrate_status().await?;
+    if as_json {
+        let one = |one: &store::Migration| serde_json::json!({ "name": one.name, "applied": one.applied });
+        say(&serde_json::to_string_pretty(&migrations.iter().map(one).collect::<Vec<_>>())?)?;
+    } else {
+        for migration in &migrations {
+            say(&format!("{}  {}", if migration.applied { "applied" } else { "pending" }, migration.name))?;
+        }
     }
     store.close().await?;
     Ok(())

@@ -151,10 +151,18 @@ pub(super) fn is_for_users(method: &Method, path: &str) -> bool {
     let path: Vec<&str> = path.trim_start_matches("/api/v1").trim_matches('/').split('/').collect();
     let is = |allowed: &[Method]| allowed.contains(method);
     match path.as_slice() {
-        ["users", _] | ["history"] | ["history", _] | ["records", _, _] | ["jobs", _] => is(&[Method::GET]),
+        ["users", _]
+        | ["users", _, "lists"]
+        | ["history"]
+        | ["history", _]
+        | ["records"]
+        | ["records", _, _]
+        | ["jobs", _]
+        | ["holds"] => is(&[Method::GET]),
         ["users", _, "rules"] => is(&[Method::GET, Method::PUT, Method::DELETE]),
         ["users", _, "binding"] => is(&[Method::PUT, Method::DELETE]),
         ["users", _, "authorize"] | ["history", _, "revert"] | ["sync"] => is(&[Method::POST]),
+        ["holds", _, "confirm" | "discard"] => is(&[Method::POST]),
         ["records", _, _, "sync"] => is(&[Method::PUT]),
         _ => false,
     }
@@ -218,7 +226,11 @@ mod tests {
             (Method::PUT, "/api/v1/roles"),
             (Method::POST, "/api/v1/history/revert"),
             (Method::GET, "/api/v1/messages"),
-            (Method::POST, "/api/v1/holds/h/confirm"),
+            (Method::POST, "/api/v1/messages/discard"),
+            (Method::GET, "/api/v1/sessions"),
+            (Method::GET, "/api/v1/overview"),
+            (Method::GET, "/api/v1/doctor"),
+            (Method::GET, "/api/v1/audit"),
             (Method::DELETE, "/api/v1/users/u1"),
         ] {
             assert!(!is_for_users(&method, path), "{path}");

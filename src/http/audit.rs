@@ -43,6 +43,8 @@ const ACTIONS: &[(&str, &str, &str)] = &[
     ("POST", "/messages/{id}/replay", "message.replay"),
     ("POST", "/messages/replay", "message.replay"),
     ("DELETE", "/messages/{id}", "message.discard"),
+    ("POST", "/messages/discard", "message.discard"),
+    ("DELETE", "/sessions/{id}", "session.end"),
     ("POST", "/subscriptions/{id}/renew", "subscription.renew"),
     ("POST", "/subscriptions/renew", "subscription.renew"),
 ];

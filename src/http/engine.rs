@@ -248,6 +248,9 @@ pub struct RevertRequest {
     /// Also what was changed since.
     #[serde(default)]
     pub force: bool,
+    /// Only tell what would be taken back.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// Takes changes back, the newest first.
@@ -258,4 +261,16 @@ pub(super) async fn revert_range(app: &App, filter: store::history::Filter, forc
     let done = done.ok_or_else(|| Problem::unavailable("the service is stopping"))??;
     let skipped = done.skipped.into_iter().map(|(id, reason)| Skipped { id, reason }).collect();
     Ok(Reverted { reverted: done.reverted, skipped })
+}
+
+/// So many changes are listed in a preview; all of them are taken back.
+pub(super) const PREVIEWED: usize = 200;
+
+/// What taking changes back would do.
+pub(super) async fn preview_range(
+    app: &App,
+    filter: &store::history::Filter,
+    force: bool,
+) -> Result<crate::work::revert::preview::Preview, Problem> {
+    Ok(crate::work::revert::preview::many(app, filter, force, PREVIEWED).await?)
 }

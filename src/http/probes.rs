@@ -56,14 +56,20 @@ async fn health() -> HttpResponse {
 /// The process can do its work; else 503, with the part that fails. A system that is not configured yet is no failure, and
 /// neither is one that is away: changes wait for it.
 async fn ready(app: Data<App>, writes: Data<Writes>) -> HttpResponse {
+    let (is_ready, body) = state(&app, &writes).await;
+    if is_ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+}
+
+/// Whether the process can do its work, and how each part stands.
+pub(super) async fn state(app: &App, writes: &Writes) -> (bool, serde_json::Value) {
     let table = async {
         match tokio::time::timeout(PROBE, store::messages::depth(app.store().read())).await {
-            Ok(Ok(depth)) => writes.last(&app).await.map(|()| depth),
+            Ok(Ok(depth)) => writes.last(app).await.map(|()| depth),
             Ok(Err(error)) => Err(Chain(&error).to_string()),
             Err(_) => Err("the database does not answer".to_owned()),
         }
     };
-    let (table, broker) = futures::join!(table, broker(&app));
+    let (table, broker) = futures::join!(table, broker(app));
     let is_stopping = app.shutdown().is_cancelled();
     let is_ready = table.is_ok() && !matches!(broker, Some(Err(_))) && !is_stopping;
     let part = |result: Result<(), String>| match result {
@@ -96,7 +102,7 @@ async fn ready(app: Data<App>, writes: Data<Writes>) -> HttpResponse {
         "failing": failing(&parts),
         "parts": parts,
     });
-    if is_ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+    (is_ready, body)
 }
 
 /// How the broker stands, where there is one: first what keeps this process from its part, then what the broker itself says.

@@ -44,6 +44,8 @@ mod notes;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
+mod pages;
+#[cfg(test)]
 mod pairs;
 #[cfg(test)]
 mod people;

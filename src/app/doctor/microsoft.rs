@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use graph::claims::{permissions, permits};
 use graph::{AuthError, Mailbox, TokenSet};
 use secrecy::SecretString;
@@ -96,8 +96,8 @@ fn ends(name: &'static str, what: &str, at: DateTime<Utc>, now: DateTime<Utc>, r
 /// When certificate or secret end. The end of a secret stands in the directory only, which not every app may read.
 async fn credentials(app: &App, connection: &Microsoft, token: Option<&SecretString>, report: &mut Report) {
     let now = app.clock().now();
-    if let Some(certificate) = &app.config().microsoft.client_certificate {
-        return match certificate.expires() {
+    if let Some(end) = connection.certificate_ends {
+        return match end {
             Some(at) => {
                 let remedy =
                     "upload a new certificate to the app registration, then give it in microsoft.client_certificate";
@@ -114,6 +114,11 @@ async fn credentials(app: &App, connection: &Microsoft, token: Option<&SecretStr
     const MAY: [&str; 2] = ["Application.Read.All", "Directory.Read.All"];
     let readable =
         token.filter(|token| permissions(token).is_some_and(|given| MAY.iter().any(|wanted| permits(&given, wanted))));
+    const REMEDY: &str =
+        "make a new one in Entra (App registrations > Certificates & secrets) and set microsoft.client_secret";
+    if let (None, Some(noted)) = (readable, settings.microsoft.secret_expires) {
+        return ends(NAME, "the client secret", noted.and_time(NaiveTime::MIN).and_utc(), now, REMEDY, report);
+    }
     let Some(token) = readable else {
         let why = "when it ends stands in Entra only (App registrations > Certificates & secrets); grant the application \
                    permission Application.Read.All to have it looked at";
@@ -123,11 +128,7 @@ async fn credentials(app: &App, connection: &Microsoft, token: Option<&SecretStr
         Ok(all) => {
             let ours = all.iter().filter(|one| one.hint.as_deref().is_some_and(|hint| secret.begins_with(hint)));
             match ours.filter_map(|one| one.ends).max() {
-                Some(at) => {
-                    let remedy = "make a new one in Entra (App registrations > Certificates & secrets) and set \
-                                  microsoft.client_secret";
-                    ends(NAME, "the client secret", at, now, remedy, report);
-                }
+                Some(at) => ends(NAME, "the client secret", at, now, REMEDY, report),
                 None => report.skip(NAME, "the directory does not list it"),
             }
         }

@@ -10,7 +10,7 @@ use store::oauth::{Pending, Purpose};
 use utoipa::ToSchema;
 
 use super::users::{self, People, Shown};
-use super::{Answer, nullable};
+use super::{Answer, List, nullable};
 use crate::app::{App, Microsoft};
 use crate::config::Mode;
 use crate::http::engine::{self, SyncRequest};
@@ -29,7 +29,8 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
         .service(
             resource("/users/{id}/binding", "PUT, DELETE").route(web::put().to(put)).route(web::delete().to(delete)),
         )
-        .service(resource("/users/{id}/authorize", "POST").route(web::post().to(authorize)));
+        .service(resource("/users/{id}/authorize", "POST").route(web::post().to(authorize)))
+        .service(resource("/users/{id}/lists", "GET").route(web::get().to(lists)));
 }
 
 /// A binding to make or change; what is left out keeps its value.
@@ -323,4 +324,37 @@ pub(in crate::http) async fn authorize(app: Data<App>, caller: Caller, id: Path<
     store::oauth::put(app.store().write(), &pending).await?;
     let url = format!("{}/oauth/microsoft/start?ticket={ticket}", app.config().base_url());
     Ok(Json(SignInLink { url, expires }))
+}
+
+/// A To Do list of a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ShownList {
+    /// Microsoft's id.
+    pub id: String,
+    /// Its name, which a binding may give as `todo_list`.
+    pub name: String,
+    /// Whether it is the one that tasks go to when no other is chosen.
+    pub is_default: bool,
+}
+
+/// The To Do lists of a bound user's mailbox, to choose from.
+#[utoipa::path(get, path = "/api/v1/users/{id}/lists", tag = "users", params(("id" = String, Path)), responses((status = 200, body = List<ShownList>)))]
+pub(in crate::http) async fn lists(app: Data<App>, caller: Caller, id: Path<String>) -> Answer<List<ShownList>> {
+    caller.must_be(&id)?;
+    caller.must_read("todo_list")?;
+    lists_of(&app, &id).await.map(|items| Json(List { items, next_cursor: None }))
+}
+
+pub(in crate::http) async fn lists_of(app: &App, id: &str) -> Result<Vec<ShownList>, Problem> {
+    let binding = store::bindings::by_user(app.store().read(), id).await?;
+    let binding = binding.ok_or_else(|| Problem::not_found(format!("the user `{id}` is not bound")))?;
+    let graph = app.connections().graph().filter(|_| binding.state == BindingState::Active);
+    let (Some(graph), Some(address)) = (graph, binding.mailbox) else {
+        return Err(Problem::conflict("the mailbox cannot be read before the user has signed in with Microsoft"));
+    };
+    let mailbox = engine::mailbox(&binding.user_id, address);
+    let asked = app.on_main(async move { graph.lists(&mailbox).await }).await;
+    let lists = asked.ok_or_else(|| Problem::unavailable("the service is stopping"))??;
+    let shown = |list: graph::List| ShownList { is_default: list.is_default(), id: list.id, name: list.display_name };
+    Ok(lists.into_iter().filter(|list| !list.is_flagged_mail()).map(shown).collect())
 }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{Answer, List, limit, moment, word};
 use crate::app::App;
-use crate::http::engine::{self, Force, RevertRequest, Reverted};
+use crate::http::engine::{self, Force, RevertRequest, Reverted, Skipped};
 use crate::http::extract::{Object, or_default};
 use crate::http::problem::Problem;
 use crate::http::resource;
@@ -187,8 +187,8 @@ pub(in crate::http) async fn take_back(
 }
 
 /// Takes changes back: all of a record, or those of a span of time.
-#[utoipa::path(post, path = "/api/v1/history/revert", tag = "history", request_body = RevertRequest, responses((status = 200, body = Reverted)))]
-pub(in crate::http) async fn revert_range(app: Data<App>, request: Json<Object<RevertRequest>>) -> Answer<Reverted> {
+#[utoipa::path(post, path = "/api/v1/history/revert", tag = "history", request_body = RevertRequest, responses((status = 200, body = Taken)))]
+pub(in crate::http) async fn revert_range(app: Data<App>, request: Json<Object<RevertRequest>>) -> Answer<Taken> {
     let Object(request) = request.into_inner();
     let filter = Filter {
         since: moment("since", request.since.as_deref())?,
@@ -202,5 +202,24 @@ pub(in crate::http) async fn revert_range(app: Data<App>, request: Json<Object<R
             "give record_id, or since (and until): everything at once is never taken back",
         ));
     }
-    engine::revert_range(&app, filter, request.force).await.map(Json)
+    if request.dry_run {
+        let preview = engine::preview_range(&app, &filter, request.force).await?;
+        let skipped = preview.skipped.into_iter().map(|(entry, reason)| Skipped { id: entry.id, reason });
+        return Ok(Json(Taken {
+            done: Reverted { reverted: Vec::new(), skipped: skipped.collect() },
+            preview: Some(preview.open.into_iter().map(ShownEntry::from).collect()),
+        }));
+    }
+    let done = engine::revert_range(&app, filter, request.force).await?;
+    Ok(Json(Taken { done, preview: None }))
+}
+
+/// What became of it, or would become of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Taken {
+    #[serde(flatten)]
+    done: Reverted,
+    /// With `dry_run`: the newest changes that would be taken back, at most 200 looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preview: Option<Vec<ShownEntry>>,
 }

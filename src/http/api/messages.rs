@@ -19,6 +19,7 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
         .service(resource("/messages", "GET").route(web::get().to(list)))
         .service(resource("/messages/replay", "POST").route(web::post().to(replay_many)))
+        .service(resource("/messages/discard", "POST").route(web::post().to(discard_many)))
         .service(resource("/messages/{id}", "GET, DELETE").route(web::get().to(show)).route(web::delete().to(delete)))
         .service(resource("/messages/{id}/replay", "POST").route(web::post().to(replay)));
 }
@@ -157,10 +158,7 @@ pub(in crate::http) async fn replay(app: Data<App>, id: Path<String>) -> Result<
     Ok(HttpResponse::Accepted().json(Replayed { replayed: again(&app, &filter).await? }))
 }
 
-/// Has messages looked at again.
-#[utoipa::path(post, path = "/api/v1/messages/replay", tag = "messages", request_body = ReplayRequest, responses((status = 202, body = Replayed)))]
-pub(in crate::http) async fn replay_many(app: Data<App>, body: Bytes) -> Result<HttpResponse, Problem> {
-    let request: ReplayRequest = or_default(&body)?;
+fn which(request: ReplayRequest) -> Result<Filter, Problem> {
     let mut filter = Filter {
         ids: request.ids,
         state: word("state", request.state.as_deref(), STATES)?,
@@ -171,6 +169,30 @@ pub(in crate::http) async fn replay_many(app: Data<App>, body: Bytes) -> Result<
     if filter == Filter::default() {
         filter.state = Some(MessageState::Dead);
     }
+    Ok(filter)
+}
+
+/// How many messages were discarded.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Discarded {
+    /// So many.
+    pub discarded: u64,
+}
+
+/// Discards messages that nobody is working on; nothing is named: all dead ones.
+#[utoipa::path(post, path = "/api/v1/messages/discard", tag = "messages", request_body = ReplayRequest, responses((status = 200, body = Discarded)))]
+pub(in crate::http) async fn discard_many(app: Data<App>, body: Bytes) -> Answer<Discarded> {
+    discard(&app, &which(or_default(&body)?)?).await
+}
+
+pub(in crate::http) async fn discard(app: &App, filter: &Filter) -> Answer<Discarded> {
+    Ok(Json(Discarded { discarded: store::messages::delete_many(app.store().write(), filter).await? }))
+}
+
+/// Has messages looked at again.
+#[utoipa::path(post, path = "/api/v1/messages/replay", tag = "messages", request_body = ReplayRequest, responses((status = 202, body = Replayed)))]
+pub(in crate::http) async fn replay_many(app: Data<App>, body: Bytes) -> Result<HttpResponse, Problem> {
+    let filter = which(or_default(&body)?)?;
     Ok(HttpResponse::Accepted().json(Replayed { replayed: again(&app, &filter).await? }))
 }
 

@@ -7,9 +7,12 @@ pub mod audit;
 pub mod bindings;
 pub mod doctor;
 pub mod history;
+pub mod log;
 pub mod messages;
+pub mod overview;
 pub mod records;
 pub mod rules;
+pub mod sessions;
 pub mod settings;
 pub mod subscriptions;
 pub mod sync;
@@ -36,6 +39,9 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
     subscriptions::configure(routes);
     audit::configure(routes);
     doctor::configure(routes);
+    overview::configure(routes);
+    sessions::configure(routes);
+    log::configure(routes);
 }
 
 /// A page of a list.

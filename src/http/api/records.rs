@@ -1,11 +1,12 @@
 //! `/records/{kind}/{id}`: why a record is or is not synchronised, and its switch; `/items/{user_id}/{id}`: the same for an item.
 
 use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sync::Kind;
 use utoipa::ToSchema;
 
-use super::Answer;
+use super::{Answer, List, limit};
 use crate::app::App;
 use crate::http::engine;
 use crate::http::extract::Object;
@@ -15,6 +16,7 @@ use crate::http::session::Caller;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
+        .service(resource("/records", "GET").route(web::get().to(list)))
         .service(resource("/records/{kind}/{id}", "GET").route(web::get().to(show)))
         .service(resource("/items/{user_id}/{id}", "GET").route(web::get().to(item)))
         .service(resource("/records/{kind}/{id}/sync", "PUT").route(web::put().to(switch)));
@@ -61,6 +63,82 @@ pub struct Explained {
     /// What failed for good.
     #[schema(value_type = Vec<Object>)]
     dead_letters: Vec<serde_json::Value>,
+}
+
+/// Which pairs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Which {
+    kind: Option<Kind>,
+    user_id: Option<String>,
+    cursor: Option<String>,
+    limit: Option<u64>,
+}
+
+/// A pair in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShownPair {
+    /// `meeting`, `call` or `task`.
+    pub kind: &'static str,
+    /// EspoCRM's id; null while the record is being made.
+    pub record_id: Option<String>,
+    /// The title that was last agreed.
+    pub title: String,
+    /// The time that was last agreed.
+    #[schema(value_type = Object)]
+    pub time: serde_json::Value,
+    /// Whose mailbox holds the master copy.
+    pub owner: String,
+    /// `live`, or what is under way.
+    pub state: &'static str,
+    /// Fields that are left alone for the moment.
+    pub frozen: Vec<String>,
+    /// When both ends were last compared.
+    pub reconciled: Option<DateTime<Utc>>,
+}
+
+/// The pairs of a user, those made last first.
+#[utoipa::path(get, path = "/api/v1/records", tag = "records",
+    params(("user_id" = String, Query), ("kind" = Option<String>, Query), ("cursor" = Option<String>, Query), ("limit" = Option<u64>, Query)),
+    responses((status = 200, body = List<ShownPair>)))]
+pub(in crate::http) async fn list(app: Data<App>, caller: Caller, which: Query<Which>) -> Answer<List<ShownPair>> {
+    let Which { kind, user_id, cursor, limit: length } = which.into_inner();
+    let user = user_id.or_else(|| caller.user_id.clone());
+    let user = user.ok_or_else(|| Problem::bad_request("user_id: say whose records"))?;
+    caller.must_be(&user)?;
+    caller.must_read("records")?;
+    list_of(&app, &user, kind, cursor.as_deref(), limit(length)).await.map(Json)
+}
+
+pub(in crate::http) async fn list_of(
+    app: &App,
+    user: &str,
+    kind: Option<Kind>,
+    cursor: Option<&str>,
+    length: u64,
+) -> Result<List<ShownPair>, Problem> {
+    let conn = app.store().read();
+    let mut links = store::links::newest_in_mailbox(conn, user, kind, cursor, length + 1).await?;
+    let more = links.len() as u64 > length;
+    links.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+    let next_cursor = if more { links.last().map(|link| link.id.clone()) } else { None };
+    Ok(List { items: links.into_iter().map(pair).collect(), next_cursor })
+}
+
+fn pair(link: sync::Link) -> ShownPair {
+    let agreed = |field: &sync::Field| link.base.get(field).map(|agreed| &agreed.espo);
+    ShownPair {
+        kind: link.kind.as_str(),
+        title: agreed(&sync::Field::Title).map(ToString::to_string).unwrap_or_default(),
+        time: agreed(&sync::Field::Time)
+            .and_then(|time| serde_json::to_value(sync::Shown(time)).ok())
+            .unwrap_or_default(),
+        state: link.state.as_str(),
+        frozen: link.frozen.keys().map(ToString::to_string).collect(),
+        reconciled: link.reconciled,
+        record_id: link.record_id,
+        owner: link.owner,
+    }
 }
 
 /// The link, its base, both ends, the copies, and the decision step by step.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use actix_web::web::{self, Data, Json, ServiceConfig};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use store::Transaction;
 use sync::Kind;
@@ -59,6 +59,8 @@ pub struct ShownMicrosoft {
     pub tenant: Option<String>,
     /// Application ID.
     pub client_id: Option<String>,
+    /// When the secret ends, as it was noted.
+    pub secret_expires: Option<NaiveDate>,
     /// Whose permission is used.
     pub mode: Mode,
 }
@@ -117,6 +119,14 @@ struct WantedMicrosoft {
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, write_only)]
     client_secret: Option<Option<String>>,
+    /// When the secret ends: Microsoft tells it where the secret is made, and warns of it ahead.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>, format = Date)]
+    secret_expires: Option<Option<NaiveDate>>,
+    /// Certificate and RSA private key in PEM, in place of the secret.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>, write_only)]
+    client_certificate: Option<Option<String>>,
     mode: Option<Mode>,
 }
 
@@ -129,6 +139,7 @@ pub(in crate::http) async fn show(app: Data<App>) -> Json<Shown> {
         ("espocrm.secret_key", settings.espocrm.secret_key.is_some()),
         ("espocrm.admin_password", settings.espocrm.admin_password.is_some()),
         ("microsoft.client_secret", settings.microsoft.client_secret.is_some()),
+        ("microsoft.client_certificate", settings.microsoft.client_certificate.is_some()),
     ];
     Json(Shown {
         enabled: settings.enabled,
@@ -140,6 +151,7 @@ pub(in crate::http) async fn show(app: Data<App>) -> Json<Shown> {
         microsoft: ShownMicrosoft {
             tenant: settings.microsoft.tenant.clone(),
             client_id: settings.microsoft.client_id.clone(),
+            secret_expires: settings.microsoft.secret_expires,
             mode: settings.microsoft.mode,
         },
         secrets: secrets.into(),
@@ -179,6 +191,16 @@ pub(in crate::http) async fn put(app: Data<App>, wanted: Json<Object<Wanted>>) -
         let parsed = parse::url(text).map_err(|expected| Problem::bad_request(format!("espocrm.url: {expected}")))?;
         *text = parsed.to_string();
     }
+    if let Some(Some(pem)) = &wanted.microsoft.client_certificate
+        && !pem.trim().is_empty()
+    {
+        if !pem.trim_start().starts_with("-----BEGIN") {
+            let detail = "microsoft.client_certificate: expected PEM text: the certificate and its RSA private key";
+            return Err(Problem::bad_request(detail));
+        }
+        parse::certificate(pem.trim_start())
+            .map_err(|expected| Problem::bad_request(format!("microsoft.client_certificate: {expected}")))?;
+    }
     let settings = app.connections().settings();
     let current_url = settings.espocrm.url.as_ref().map(ToString::to_string);
     let transaction = app.store().begin().await?;
@@ -202,6 +224,10 @@ pub(in crate::http) async fn put(app: Data<App>, wanted: Json<Object<Wanted>>) -
     write.secret("espocrm.secret_key", wanted.espocrm.secret_key).await?;
     write.secret("espocrm.admin_password", wanted.espocrm.admin_password).await?;
     write.secret("microsoft.client_secret", wanted.microsoft.client_secret).await?;
+    write.secret("microsoft.client_certificate", wanted.microsoft.client_certificate).await?;
+    let noted = settings.microsoft.secret_expires.map(|day| day.to_string());
+    let ends = wanted.microsoft.secret_expires.map(|day| day.map(|day| day.to_string()));
+    write.plain("microsoft.secret_expires", ends, noted.as_deref()).await?;
     store::signals::raise(&transaction, store::signals::SETTINGS).await?;
     transaction.commit().await.map_err(store::StoreError::from)?;
     app.connections().reload().await?;

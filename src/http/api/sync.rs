@@ -5,7 +5,7 @@ use actix_web::web::{self, Bytes, Data, Json, Path, Query, ServiceConfig};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use store::holds::{Hold, HoldState};
+use store::holds::{Hold, HoldKind, HoldState};
 use store::jobs::Job;
 use utoipa::ToSchema;
 
@@ -211,30 +211,48 @@ pub struct Which {
     state: Option<String>,
 }
 
-/// Plans that wait; all with `state=all`, else the open ones.
+/// Plans that wait; all with `state=all`, else the open ones. Users see their own.
 #[utoipa::path(get, path = "/api/v1/holds", tag = "sync", params(("state" = Option<String>, Query)), responses((status = 200, body = List<ShownHold>)))]
-pub(in crate::http) async fn holds(app: Data<App>, which: Query<Which>) -> Answer<List<ShownHold>> {
+pub(in crate::http) async fn holds(app: Data<App>, caller: Caller, which: Query<Which>) -> Answer<List<ShownHold>> {
     let state = match which.state.as_deref() {
         Some("all") => None,
         text => Some(word("state", text, &["open", "confirmed", "discarded", "all"])?.unwrap_or(HoldState::Open)),
     };
-    let holds = store::holds::list(app.store().read(), state).await?;
+    let mut holds = store::holds::list(app.store().read(), state).await?;
+    holds.retain(|hold| caller.is_admin || caller.is(&hold.user_id));
     Ok(Json(List::whole(holds.into_iter().map(ShownHold::from).collect())))
 }
 
 /// Lets a plan go ahead.
 #[utoipa::path(post, path = "/api/v1/holds/{id}/confirm", tag = "sync", params(("id" = String, Path)), responses((status = 200, body = ShownHold)))]
 pub(in crate::http) async fn confirm(app: Data<App>, caller: Caller, id: Path<String>) -> Answer<ShownHold> {
-    decide(&app, &id, HoldState::Confirmed, &caller.user_name).await
+    decide(&app, &caller, &id, HoldState::Confirmed).await
 }
 
 /// Drops a plan.
 #[utoipa::path(post, path = "/api/v1/holds/{id}/discard", tag = "sync", params(("id" = String, Path)), responses((status = 200, body = ShownHold)))]
 pub(in crate::http) async fn discard(app: Data<App>, caller: Caller, id: Path<String>) -> Answer<ShownHold> {
-    decide(&app, &id, HoldState::Discarded, &caller.user_name).await
+    decide(&app, &caller, &id, HoldState::Discarded).await
 }
 
-pub(in crate::http) async fn decide(app: &App, id: &str, decision: HoldState, by: &str) -> Answer<ShownHold> {
+/// A first synchronisation may be decided by its user; what would delete a lot by administrators only.
+fn must_be_decidable(caller: &Caller, hold: &Hold) -> Result<(), Problem> {
+    if caller.is_admin {
+        return Ok(());
+    }
+    caller.must_be(&hold.user_id)?;
+    if hold.kind != HoldKind::FirstSync {
+        let detail = "what would delete many records waits for an administrator's word; ask yours";
+        return Err(Problem::new(actix_web::http::StatusCode::FORBIDDEN, detail));
+    }
+    caller.must_edit("sync")
+}
+
+pub(in crate::http) async fn decide(app: &App, caller: &Caller, id: &str, decision: HoldState) -> Answer<ShownHold> {
+    if let Some(hold) = store::holds::get(app.store().read(), id).await? {
+        must_be_decidable(caller, &hold)?;
+    }
+    let by = caller.user_name.as_str();
     let transaction = app.store().begin().await?;
     let hold = store::holds::decide(&transaction, id, decision, by, app.clock().now()).await?;
     transaction.commit().await.map_err(store::StoreError::from)?;

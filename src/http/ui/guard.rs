@@ -120,7 +120,8 @@ struct ProblemPage<'a> {
 
 async fn problem_page(request: &HttpRequest, problem: &Problem) -> HttpResponse {
     let view = View::of(request).await;
-    let page = ProblemPage { v: &view, status: problem.status, detail: &problem.detail };
+    let detail = view.said(&problem.detail);
+    let page = ProblemPage { v: &view, status: problem.status, detail: &detail };
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     super::render(&view, status, &page).unwrap_or_else(|problem| actix_web::ResponseError::error_response(&problem))
 }
@@ -134,8 +135,9 @@ async fn presentable(response: ServiceResponse<BoxBody>) -> Answer {
     let page = match back {
         Some(back) => {
             let mut response = super::redirect(&back);
+            let detail = View::of(&request).await.said(&problem.detail);
             // A cookie of ours can always be written.
-            response.add_cookie(&Flash::bad(&problem.detail).cookie()).ok();
+            response.add_cookie(&Flash::bad(detail).cookie()).ok();
             response
         }
         None => problem_page(&request, &problem).await,

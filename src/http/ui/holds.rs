@@ -8,7 +8,7 @@ use askama::Template;
 use serde::Deserialize;
 use serde_json::Value;
 use store::bindings::Binding;
-use store::holds::{Hold, HoldState};
+use store::holds::{Hold, HoldKind, HoldState};
 
 use super::form::Form;
 use super::view::View;
@@ -25,17 +25,24 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
 }
 
 /// A number of a preview.
-struct Number {
-    name: String,
-    value: String,
+pub(super) struct Number {
+    pub name: String,
+    pub value: String,
 }
 
-struct Shown {
-    hold: Hold,
-    user: String,
-    reason: String,
-    numbers: Vec<Number>,
-    examples: Vec<String>,
+pub(super) struct Shown {
+    pub hold: Hold,
+    pub user: String,
+    pub reason: String,
+    pub numbers: Vec<Number>,
+    pub examples: Vec<String>,
+}
+
+impl Shown {
+    /// Whether its user may decide it; what would delete a lot is for administrators.
+    pub fn is_for_users(&self) -> bool {
+        self.hold.kind == HoldKind::FirstSync
+    }
 }
 
 #[derive(Deserialize)]
@@ -73,7 +80,7 @@ pub(super) async fn names(app: &App, view: &View) -> Result<BTreeMap<String, Str
     Ok(bindings.into_iter().map(named).collect())
 }
 
-fn shown(v: &View, names: &BTreeMap<String, String>, hold: Hold) -> Shown {
+pub(super) fn shown(v: &View, names: &BTreeMap<String, String>, hold: Hold) -> Shown {
     let text = |key: &str| hold.summary.get(key).and_then(Value::as_str).map(str::to_owned);
     let preview = hold.summary.get("preview").unwrap_or(&hold.summary);
     let mut numbers = Vec::new();
@@ -87,7 +94,7 @@ fn shown(v: &View, names: &BTreeMap<String, String>, hold: Hold) -> Shown {
     }
     Shown {
         user: names.get(&hold.user_id).cloned().unwrap_or_else(|| hold.user_id.clone()),
-        reason: text("reason").unwrap_or_default(),
+        reason: text("reason").map(|reason| v.said(&reason)).unwrap_or_default(),
         numbers,
         examples,
         hold,
@@ -95,11 +102,16 @@ fn shown(v: &View, names: &BTreeMap<String, String>, hold: Hold) -> Shown {
 }
 
 async fn decision(app: Data<App>, view: View, caller: Caller, id: Path<String>, form: Form) -> Page {
-    let (decision, said) = match form.text("decision") {
-        Some("confirm") => (HoldState::Confirmed, "holds.confirmed"),
-        Some("discard") => (HoldState::Discarded, "holds.discarded"),
-        _ => return Err(Problem::bad_request("decision: confirm or discard")),
-    };
-    decide(&app, &id, decision, &caller.user_name).await?;
+    let (decision, said) = decision_of(&form)?;
+    decide(&app, &caller, &id, decision).await?;
     Ok(done("/holds", view.t(said)))
+}
+
+/// What a form decides, and what is said then.
+pub(super) fn decision_of(form: &Form) -> Result<(HoldState, &'static str), Problem> {
+    match form.text("decision") {
+        Some("confirm") => Ok((HoldState::Confirmed, "holds.confirmed")),
+        Some("discard") => Ok((HoldState::Discarded, "holds.discarded")),
+        _ => Err(Problem::bad_request("decision: confirm or discard")),
+    }
 }

@@ -123,6 +123,8 @@ mod tests {
         "cause.",
         "copy.",
         "direction.",
+        "doctor.check.",
+        "expiring.",
         "field.",
         "hold.",
         "job.",
@@ -136,6 +138,7 @@ mod tests {
         "side.",
         "state.",
         "step.",
+        "system.",
         "theme.",
     ];
 

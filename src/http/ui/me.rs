@@ -1,13 +1,18 @@
 //! One's own synchronisation: mailbox, start date, list, rules, history, and running it now. What a role closes is said.
 
+use std::collections::BTreeMap;
+
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, Path, Query, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use store::holds::HoldState;
 
 use super::form::Form;
 use super::history::{Which, entry, find, list_of};
+use super::holds;
 use super::rules::{Section, of_user, own_sections, replace};
 use super::users::body;
 use super::view::View;
@@ -15,7 +20,9 @@ use super::{Page, done, guard, html, redirect};
 use crate::app::App;
 use crate::config::Mode;
 use crate::http::api::bindings;
+use crate::http::api::records::{ShownPair, list_of as list_of_pairs};
 use crate::http::api::settings::Access;
+use crate::http::api::sync::decide;
 use crate::http::api::users::{self, People, Shown};
 use crate::http::engine::{self, SyncRequest};
 use crate::http::problem::Problem;
@@ -42,6 +49,9 @@ macro_rules! own {
 pub(super) fn configure(routes: &mut ServiceConfig) {
     own!(routes, "/me", GET show, POST save);
     own!(routes, "/me/token", POST token);
+    own!(routes, "/me/lists", GET lists);
+    own!(routes, "/me/records", GET records);
+    own!(routes, "/me/holds/{id}", POST hold);
     own!(routes, "/me/sync", POST sync);
     own!(routes, "/me/rules", GET rules, POST save_rules);
     own!(routes, "/me/history", GET history);
@@ -75,6 +85,8 @@ struct MePage<'a> {
     link: Option<String>,
     today: String,
     closed: bool,
+    /// What waits for a word about one's own.
+    holds: Vec<holds::Shown>,
 }
 
 impl May {
@@ -92,7 +104,10 @@ async fn show(app: Data<App>, people: Data<People>, view: View, caller: Caller) 
 }
 
 async fn page(app: &App, people: &People, view: &View, caller: &Caller, link: Option<String>) -> Page {
-    let u = users::one(app, people, &own(caller)?).await?;
+    let id = own(caller)?;
+    let u = users::one(app, people, &id).await?;
+    let open = store::holds::list(app.store().read(), Some(HoldState::Open)).await?;
+    let open = open.into_iter().filter(|hold| hold.user_id == id);
     let access = |field| caller.access(field);
     let may = May {
         enabled: access("enabled"),
@@ -110,6 +125,7 @@ async fn page(app: &App, people: &People, view: &View, caller: &Caller, link: Op
         is_ready: app.connections().microsoft().is_some(),
         link,
         today: view.now.date_naive().to_string(),
+        holds: open.map(|hold| holds::shown(view, &BTreeMap::new(), hold)).collect(),
     };
     html(view, &page)
 }
@@ -145,6 +161,53 @@ async fn token(app: Data<App>, people: Data<People>, request: HttpRequest, view:
         return Ok(HttpResponse::Ok().insert_header(("HX-Redirect", link)).finish());
     }
     page(&app, &people, &view, &caller, Some(link)).await
+}
+
+async fn lists(app: Data<App>, view: View, caller: Caller) -> Page {
+    let id = own(&caller)?;
+    caller.must_read("todo_list")?;
+    super::users::choice(&app, &view, &id, caller.must_edit("todo_list").is_err()).await
+}
+
+async fn hold(app: Data<App>, view: View, caller: Caller, id: Path<String>, form: Form) -> Page {
+    let (decision, said) = holds::decision_of(&form)?;
+    decide(&app, &caller, &id, decision).await?;
+    Ok(done("/me", view.t(said)))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Pairs {
+    kind: String,
+    cursor: String,
+}
+
+#[derive(Template)]
+#[template(path = "my_records.html")]
+struct RecordsPage<'a> {
+    v: &'a View,
+    which: &'a Pairs,
+    rows: Vec<(ShownPair, String)>,
+    next: Option<String>,
+}
+
+async fn records(app: Data<App>, view: View, caller: Caller, which: Query<Pairs>) -> Page {
+    const PAGE: u64 = 50;
+    caller.must_read("records")?;
+    let kind = Some(which.kind.as_str()).filter(|kind| !kind.is_empty()).map(str::parse).transpose();
+    let kind = kind.map_err(|_| Problem::bad_request("kind: meeting, call or task"))?;
+    let cursor = Some(which.cursor.as_str()).filter(|cursor| !cursor.is_empty());
+    let page = list_of_pairs(&app, &own(&caller)?, kind, cursor, PAGE).await?;
+    let next = page.next_cursor.map(|cursor| {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        format!("/me/records?{}", query.append_pair("kind", &which.kind).append_pair("cursor", &cursor).finish())
+    });
+    let row = |pair: ShownPair| {
+        let time = view.value(&pair.time);
+        (pair, time)
+    };
+    let rows = page.items.into_iter().map(row).collect();
+    html(&view, &RecordsPage { v: &view, which: &which, rows, next })
 }
 
 async fn sync(app: Data<App>, caller: Caller, form: Form) -> Page {

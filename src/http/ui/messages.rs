@@ -146,10 +146,10 @@ async fn many(app: Data<App>, view: View, form: Form) -> Page {
             Ok(done("/messages", view.f1("message.replayed_many", count)))
         }
         Some("discard") => {
-            let mut count = 0;
-            for id in ids {
-                count += u64::from(store::messages::delete(app.store().write(), &id).await?);
-            }
+            let chosen = Filter { ids: Some(ids), ..Filter::default() };
+            let dead = Filter { state: Some(MessageState::Dead), ..Filter::default() };
+            let done_with = messages::discard(&app, if all_dead { &dead } else { &chosen }).await?;
+            let count = done_with.into_inner().discarded;
             Ok(done("/messages?state=dead", view.f1("message.deleted_many", count)))
         }
         _ => Err(Problem::bad_request("do: replay or discard")),

@@ -18,6 +18,7 @@ use super::holds::names;
 use super::view::View;
 use super::{Page, guard, html, redirect};
 use crate::app::App;
+use crate::http::api::overview::{self, Expiring, Overview};
 use crate::http::session::Caller;
 use crate::http::{probes, resource};
 use crate::queue::Depth as InBroker;
@@ -54,8 +55,8 @@ struct Numbers {
 struct OverviewPage<'a> {
     v: &'a View,
     enabled: bool,
-    espocrm: &'static str,
-    microsoft: &'static str,
+    espocrm: Part,
+    microsoft: Part,
     /// Where there is a broker.
     broker: Option<&'static str>,
     n: Numbers,
@@ -63,33 +64,91 @@ struct OverviewPage<'a> {
     todos: Vec<Todo>,
     recent: Vec<Row>,
     public_url: bool,
+    o: Overview,
+    expiring: Vec<Ending>,
 }
 
-async fn show(app: Data<App>, view: View, caller: Caller) -> Page {
+impl Ending {
+    /// What somebody should do about it, when it is near.
+    fn todo(&self, v: &View) -> Option<Todo> {
+        let at = self.at.filter(|_| ["warn", "bad"].contains(&self.tone))?;
+        let text = v.f2("overview.ends_soon", &self.what, v.until(&at));
+        Some(Todo { tone: self.tone, text, href: self.href.clone(), action: v.t("overview.look") })
+    }
+}
+
+/// How another system stands, and why it is not as it should be.
+struct Part {
+    state: String,
+    why: String,
+}
+
+fn stands(o: &Overview, name: &str) -> Part {
+    let text = |key: &str| o.parts.get(name).and_then(|part| part.get(key)?.as_str()).unwrap_or_default().to_owned();
+    Part { state: text("state"), why: text("detail") }
+}
+
+/// Something that ends.
+struct Ending {
+    what: String,
+    tone: &'static str,
+    at: Option<DateTime<Utc>>,
+    href: String,
+}
+
+async fn show(app: Data<App>, writes: Data<probes::Writes>, view: View, caller: Caller) -> Page {
     if !caller.is_admin {
         return Ok(redirect("/me"));
     }
     let broker = probes::broker(&app).await;
     let n = numbers(&app, view.now, broker.as_ref()).await?;
+    let o = overview::of(&app, &writes).await?;
     let page = store::history::page(app.store().read(), &Filter::default(), None, 8).await?;
     let connections = app.connections();
-    let configured = |is_configured| if is_configured { "configured" } else { "not_configured" };
     let alarm = connections.purse().alarm();
     let enabled = connections.settings().enabled;
-    let todos = todos(&view, &n, &names(&app, &view).await?, enabled, alarm.as_deref(), broker.as_ref());
+    let names = names(&app, &view).await?;
+    let expiring = endings(&view, &o, &names);
+    let mut todos = todos(&view, &n, &names, enabled, alarm.as_deref(), broker.as_ref());
+    todos.extend(expiring.iter().filter_map(|one| one.todo(&view)));
     let page = OverviewPage {
         v: &view,
         enabled,
-        espocrm: configured(connections.espocrm().is_some()),
-        microsoft: if alarm.is_some() { "alarm" } else { configured(connections.graph().is_some()) },
+        espocrm: stands(&o, "espocrm"),
+        microsoft: stands(&o, "microsoft"),
         broker: broker.map(|asked| if asked.is_ok() { "configured" } else { "failed" }),
         active: n.bindings.iter().filter(|one| one.enabled && one.state == BindingState::Active).count(),
         todos,
         recent: rows(&app, &view, page.items).await?,
         public_url: app.config().server.public_url.is_some(),
+        expiring,
+        o,
         n,
     };
     html(&view, &page)
+}
+
+fn endings(v: &View, o: &Overview, names: &BTreeMap<String, String>) -> Vec<Ending> {
+    let name = |id: &String| names.get(id).unwrap_or(id).clone();
+    let ending = |one: &Expiring| Ending {
+        what: match &one.user_id {
+            Some(user) => format!("{} · {}", v.word("expiring", one.what), name(user)),
+            None => v.word("expiring", one.what),
+        },
+        tone: match one.at {
+            Some(at) if at <= v.now => "bad",
+            Some(at) if at - v.now < TimeDelta::days(30) => "warn",
+            Some(_) => "ok",
+            None => "idle",
+        },
+        at: one.at,
+        href: match (one.what, &one.user_id) {
+            ("subscription", _) => "/subscriptions".to_owned(),
+            (_, Some(user)) => format!("/users/{user}"),
+            _ => "/settings".to_owned(),
+        },
+    };
+    o.expiring.iter().map(ending).collect()
 }
 
 async fn numbers(
@@ -129,10 +188,10 @@ fn todos(
         todos.push(Todo { tone, text, href: href.to_owned(), action: v.t(action) });
     };
     if let Some(alarm) = alarm {
-        add("bad", alarm.to_owned(), "/settings", "overview.to_settings");
+        add("bad", v.said(alarm), "/settings", "overview.to_settings");
     }
     match broker {
-        Some(Err(fault)) => add("bad", fault.clone(), "/log", "overview.look"),
+        Some(Err(fault)) => add("bad", v.said(fault), "/log", "overview.look"),
         Some(Ok(depth)) if depth.dead > 0 => {
             add("bad", v.f1("overview.unreadable", depth.dead), "/messages?state=dead", "overview.look");
         }

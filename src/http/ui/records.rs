@@ -120,7 +120,7 @@ async fn page(app: &App, view: &View, caller: &Caller, told: &Value) -> Page {
         (name(text(copy, "user").unwrap_or_default()), view.word("copy", &text(copy, "role").unwrap_or_default()))
     });
     let steps = at("/decision/steps").and_then(Value::as_array).into_iter().flatten();
-    let steps = steps.filter_map(|step| text(step, "reason"));
+    let steps = steps.filter_map(|step| Some(view.said(&text(step, "reason")?)));
     let mut facts = Vec::new();
     for (label, pointer) in [
         ("record.owner", "/link/owner"),
@@ -134,18 +134,19 @@ async fn page(app: &App, view: &View, caller: &Caller, told: &Value) -> Page {
         }
     }
     let dead = told.get("dead_letters").and_then(Value::as_array).into_iter().flatten();
-    let dead = dead.map(|one| (text(one, "id").unwrap_or_default(), text(one, "error").unwrap_or_default()));
+    let dead =
+        dead.map(|one| (text(one, "id").unwrap_or_default(), view.said(&text(one, "error").unwrap_or_default())));
     let page = RecordPage {
         v: view,
         title: title.filter(|title| title != "–").unwrap_or_else(|| view.word("kind", &kind)),
         record_id: text(told, "record_id"),
-        summary: text(told, "summary").unwrap_or_default(),
+        summary: text(told, "summary").map(|text| view.said(&text)).unwrap_or_default(),
         synchronised: is("synchronised"),
         enabled: is("enabled"),
         may_switch: caller.must_edit("records").is_ok(),
-        reasons: texts(told.get("reasons")),
+        reasons: texts(told.get("reasons")).iter().map(|text| view.said(text)).collect(),
         steps: steps.collect(),
-        verdict: at("/decision/verdict").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        verdict: view.said(at("/decision/verdict").and_then(Value::as_str).unwrap_or_default()),
         copies: copies.collect(),
         holds: told.get("holds").and_then(Value::as_array).map_or(0, Vec::len),
         dead: dead.collect(),

@@ -14,9 +14,6 @@ use crate::http::engine::{self, Skipped};
 use crate::http::problem::Problem;
 use crate::http::resource;
 
-/// So many are listed; all of them are taken back.
-const LISTED: u64 = 200;
-
 pub(super) fn configure(routes: &mut ServiceConfig) {
     admin!(routes, "/history/revert", GET preview, POST revert);
 }
@@ -27,6 +24,8 @@ struct PreviewPage<'a> {
     v: &'a View,
     which: &'a Which,
     rows: Vec<Row>,
+    /// What is left as it is, and why.
+    kept: Vec<(Row, String)>,
     more: bool,
     /// To delete, to put back, to bring back.
     numbers: Vec<(String, u64)>,
@@ -52,8 +51,9 @@ fn filter(which: &Which) -> Result<Filter, Problem> {
 
 async fn preview(app: Data<App>, view: View, which: Query<Which>) -> Page {
     let filter = filter(&which)?;
-    let page = store::history::page(app.store().read(), &filter, None, LISTED).await?;
-    let open: Vec<_> = page.items.into_iter().filter(|entry| entry.reverted_by.is_none()).collect();
+    let found = engine::preview_range(&app, &filter, false).await?;
+    let (open, reasons) = (found.open, found.skipped);
+    let (kept, reasons): (Vec<_>, Vec<_>) = reasons.into_iter().unzip();
     let count = |word: &str| open.iter().filter(|entry| entry.change_type.as_str() == word).count() as u64;
     let numbers =
         [("create", "reverts.to_delete"), ("update", "reverts.to_put_back"), ("delete", "reverts.to_restore")];
@@ -61,9 +61,10 @@ async fn preview(app: Data<App>, view: View, which: Query<Which>) -> Page {
     let page = PreviewPage {
         v: &view,
         which: &which,
-        more: page.next.is_some(),
+        more: found.more,
         numbers,
         rows: rows(&app, &view, open).await?,
+        kept: rows(&app, &view, kept).await?.into_iter().zip(reasons.iter().map(|reason| view.said(reason))).collect(),
         base: "/history",
     };
     html(&view, &page)

@@ -143,6 +143,12 @@ pub(super) fn own_sections(v: &View, own: &UserRules, below: &Rules, caller: &Ca
     sections(v, &json_of(&own.overrides), Some(&json_of(below)), |name| caller.access(name))
 }
 
+/// The sections of some of the rules of everybody.
+pub(super) fn some_sections(v: &View, rules: &Rules, names: &[&str]) -> Vec<Section> {
+    let access = |name: &str| if names.contains(&name) { Access::Edit } else { Access::No };
+    sections(v, &json_of(rules), None, access)
+}
+
 /// What a form says, as the API takes it; empty fields are left out.
 fn said(form: &Form) -> Map<String, Value> {
     let mut patch = Map::new();

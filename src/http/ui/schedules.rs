@@ -1,7 +1,9 @@
 //! When everything is looked at: cron expressions, in words and with their next times.
 
+use std::collections::BTreeMap;
+
 use actix_web::middleware::from_fn;
-use actix_web::web::{self, Data, Json, ServiceConfig};
+use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
 use askama::Template;
 use chrono::{DateTime, Utc};
 use croner::Cron;
@@ -21,13 +23,42 @@ use crate::http::resource;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     admin!(routes, "/schedules", GET show, POST save);
+    admin!(routes, "/schedules/{kind}", GET typed);
 }
 
 struct Schedule {
     kind: &'static str,
     cron: String,
     words: String,
+    /// Why it cannot be read.
+    wrong: Option<String>,
     next: Vec<DateTime<Utc>>,
+}
+
+impl Schedule {
+    fn of(v: &View, kind: Kind, text: String) -> Self {
+        let read = parse::cron(text.trim());
+        Self {
+            kind: kind.as_str(),
+            words: read.as_ref().map(|cron| words(v.lang, cron)).unwrap_or_default(),
+            next: read.as_ref().map(|cron| next(cron, v.now)).unwrap_or_default(),
+            wrong: read.err().map(|error| v.said(&error)),
+            cron: text,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "schedule_words.html")]
+struct WordsPart<'a> {
+    v: &'a View,
+    s: Schedule,
+}
+
+/// What somebody is typing, in words.
+async fn typed(view: View, kind: Path<Kind>, query: Query<BTreeMap<String, String>>) -> Page {
+    let text = query.get(kind.as_str()).cloned().unwrap_or_default();
+    html(&view, &WordsPart { v: &view, s: Schedule::of(&view, *kind, text) })
 }
 
 #[derive(Template)]
@@ -39,16 +70,7 @@ struct SchedulesPage<'a> {
 
 async fn show(app: Data<App>, view: View) -> Page {
     let all = app.connections().settings().schedules.clone();
-    let schedule = |kind: Kind| {
-        let text = all.get(&kind).cloned().unwrap_or_default();
-        let cron = parse::cron(&text).ok();
-        Schedule {
-            kind: kind.as_str(),
-            words: cron.as_ref().map(|cron| words(view.lang, cron)).unwrap_or_default(),
-            next: cron.map(|cron| next(&cron, view.now)).unwrap_or_default(),
-            cron: text,
-        }
-    };
+    let schedule = |kind: Kind| Schedule::of(&view, kind, all.get(&kind).cloned().unwrap_or_default());
     html(&view, &SchedulesPage { v: &view, schedules: Kind::ALL.into_iter().map(schedule).collect() })
 }
 

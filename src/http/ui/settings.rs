@@ -23,6 +23,7 @@ pub(super) struct Known {
     pub shown: Shown,
     pub mode: &'static str,
     pub certificate: bool,
+    pub secret_expires: String,
     pub redirect: String,
     pub public_url: bool,
 }
@@ -34,6 +35,7 @@ impl Known {
         Self {
             mode: if is_application { "application" } else { "delegated" },
             certificate: app.config().microsoft.client_certificate.is_some(),
+            secret_expires: shown.microsoft.secret_expires.map(|day| day.to_string()).unwrap_or_default(),
             redirect: format!("{}/oauth/microsoft/callback", app.config().base_url()),
             public_url: app.config().server.public_url.is_some(),
             shown,
@@ -77,8 +79,15 @@ async fn show(app: Data<App>, view: View) -> Page {
 
 const PLAIN: [&str; 5] =
     ["espocrm.url", "espocrm.admin_username", "microsoft.tenant", "microsoft.client_id", "microsoft.mode"];
-const SECRETS: [&str; 4] =
-    ["espocrm.api_key", "espocrm.secret_key", "espocrm.admin_password", "microsoft.client_secret"];
+/// An empty one is none.
+const DAYS: [&str; 1] = ["microsoft.secret_expires"];
+const SECRETS: [&str; 5] = [
+    "espocrm.api_key",
+    "espocrm.secret_key",
+    "espocrm.admin_password",
+    "microsoft.client_secret",
+    "microsoft.client_certificate",
+];
 
 /// Stores what a form says: texts as they are, secrets only where one was typed or its removal was ticked.
 pub(super) async fn store(app: &Data<App>, form: &Form) -> Result<(), Problem> {
@@ -94,6 +103,11 @@ pub(super) async fn store(app: &Data<App>, form: &Form) -> Result<(), Problem> {
     for name in PLAIN {
         if let Some(typed) = form.raw(name) {
             put(name, json!(typed.trim()));
+        }
+    }
+    for name in DAYS {
+        if form.raw(name).is_some() {
+            put(name, json!(form.text(name)));
         }
     }
     for name in SECRETS {

@@ -186,12 +186,17 @@ async fn sign_out(app: Data<App>, caller: Caller) -> Page {
 struct SessionsPage<'a> {
     v: &'a View,
     sessions: Vec<Session>,
+    /// Of other people, for administrators.
+    others: Vec<Session>,
     own: String,
 }
 
 async fn sessions(app: Data<App>, view: View, caller: Caller) -> Page {
-    let sessions = store::sessions::of_user(app.store().read(), caller.user_id.as_deref(), app.clock().now()).await?;
-    html(&view, &SessionsPage { v: &view, sessions, own: caller.session.unwrap_or_default() })
+    let (conn, now) = (app.store().read(), app.clock().now());
+    let sessions = store::sessions::of_user(conn, caller.user_id.as_deref(), now).await?;
+    let mut others = if caller.is_admin { store::sessions::all(conn, now).await? } else { Vec::new() };
+    others.retain(|session| session.user_id != caller.user_id);
+    html(&view, &SessionsPage { v: &view, sessions, others, own: caller.session.unwrap_or_default() })
 }
 
 async fn revoke(app: Data<App>, view: View, caller: Caller, form: Form) -> Result<HttpResponse, Problem> {
@@ -200,7 +205,11 @@ async fn revoke(app: Data<App>, view: View, caller: Caller, form: Form) -> Resul
     match form.text("id") {
         None => drop(store::sessions::delete_others(app.store().write(), user, &own).await?),
         Some(id) => {
-            let all = store::sessions::of_user(app.store().read(), user, app.clock().now()).await?;
+            let (conn, now) = (app.store().read(), app.clock().now());
+            let all = match caller.is_admin {
+                true => store::sessions::all(conn, now).await?,
+                false => store::sessions::of_user(conn, user, now).await?,
+            };
             if !all.iter().any(|session| session.id == id) {
                 return Err(Problem::not_found(view.t("sessions.unknown")));
             }

@@ -158,7 +158,7 @@ fn lines(v: &View, preview: &Value) -> Vec<Line> {
             to: word("side", "to"),
             kind: word("kind", "kind"),
             title: text("title").to_owned(),
-            why: text("why").to_owned(),
+            why: v.said(text("why")),
         }
     };
     preview.get("lines").and_then(Value::as_array).into_iter().flatten().map(line).collect()

@@ -1,5 +1,6 @@
 //! Users and their bindings.
 
+use actix_web::HttpResponse;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
 use askama::Template;
@@ -10,7 +11,7 @@ use super::form::Form;
 use super::view::View;
 use super::{Page, admin, done, guard, html};
 use crate::app::App;
-use crate::http::api::bindings::{self, SignInLink};
+use crate::http::api::bindings::{self, ShownList, SignInLink};
 use crate::http::api::users::{self, People, Shown};
 use crate::http::engine::{self, SyncRequest};
 use crate::http::extract::Object;
@@ -22,6 +23,7 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
     admin!(routes, "/users", GET list);
     admin!(routes, "/users/{id}", GET show, POST save);
     admin!(routes, "/users/{id}/link", POST link);
+    admin!(routes, "/users/{id}/lists", GET lists);
     admin!(routes, "/users/{id}/sync", POST sync);
     admin!(routes, "/users/{id}/unbind", POST unbind);
 }
@@ -96,6 +98,29 @@ async fn save(app: Data<App>, people: Data<People>, view: View, caller: Caller, 
     });
     bindings::put(app, people, caller, id, body(wanted)?).await?;
     Ok(done(&to, view.t("user.saved")))
+}
+
+#[derive(Template)]
+#[template(path = "todo_lists.html")]
+struct ListsPart<'a> {
+    v: &'a View,
+    lists: Vec<ShownList>,
+    chosen: String,
+    is_known: bool,
+    closed: bool,
+}
+
+/// The To Do lists of a mailbox, to choose from. Where they cannot be read the field for a name stays.
+pub(super) async fn choice(app: &App, view: &View, id: &str, closed: bool) -> Page {
+    let Ok(lists) = bindings::lists_of(app, id).await else { return Ok(HttpResponse::NoContent().finish()) };
+    let binding = store::bindings::by_user(app.store().read(), id).await?;
+    let chosen = binding.and_then(|binding| binding.todo_list).unwrap_or_default();
+    let is_known = lists.iter().any(|list| list.name == chosen || list.id == chosen);
+    html(view, &ListsPart { v: view, lists, chosen, is_known, closed })
+}
+
+async fn lists(app: Data<App>, view: View, id: Path<String>) -> Page {
+    choice(&app, &view, &id, false).await
 }
 
 async fn link(app: Data<App>, people: Data<People>, view: View, caller: Caller, id: Path<String>) -> Page {

@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::assets;
 use super::guard;
 use super::lang::Lang;
+use super::sentences;
 use crate::app::App;
 use crate::app::provision::Done;
 use crate::http::api::users::People;
@@ -147,22 +148,23 @@ const MENU: &[(&str, bool, Links)] = &[
         true,
         &[
             ("/setup", "setup.title"),
+            ("/doctor", "nav.doctor"),
             ("/settings", "nav.settings"),
             ("/rules", "nav.rules"),
             ("/schedules", "nav.schedules"),
             ("/roles", "nav.roles"),
         ],
     ),
-    ("nav.own", false, &[("/me", "me.preferences"), ("/me/rules", "me.rules"), ("/me/history", "nav.history")]),
-];
-
-/// Sentences that the service writes down, and their messages.
-const REASONS: &[(&str, &str)] = &[
-    ("In step.", "reason.in_step"),
-    ("No mailbox is bound.", "reason.not_bound"),
-    ("The user has to sign in with Microsoft: open the sign-in link.", "reason.must_sign_in"),
-    ("Switched off for this user.", "reason.switched_off"),
-    ("Microsoft is not configured; enter the app registration.", "reason.no_microsoft"),
+    (
+        "nav.own",
+        false,
+        &[
+            ("/me", "me.preferences"),
+            ("/me/rules", "me.rules"),
+            ("/me/records", "nav.records"),
+            ("/me/history", "nav.history"),
+        ],
+    ),
 ];
 
 impl View {
@@ -275,12 +277,6 @@ impl View {
         self.lang.find(&format!("{family}.{word}")).map_or_else(|| word.replace('_', " "), str::to_owned)
     }
 
-    /// A sentence that the service wrote down, where it is one of its own.
-    pub fn reason(&self, sentence: &str) -> String {
-        let known = REASONS.iter().find(|(known, _)| *known == sentence);
-        known.map_or_else(|| sentence.to_owned(), |(_, key)| self.t(key).to_owned())
-    }
-
     /// A moment, which the browser shows in its own zone.
     pub fn when(&self, at: &DateTime<Utc>) -> Safe<String> {
         let format = match self.lang {
@@ -304,6 +300,23 @@ impl View {
             3600..86_400 => self.f1("time.hours", seconds / 3600),
             _ => self.f1("time.days", seconds / 86_400),
         }
+    }
+
+    /// How long it is until then, roughly; how long ago it was when it is over.
+    pub fn until(&self, at: &DateTime<Utc>) -> String {
+        let seconds = (*at - self.now).num_seconds();
+        match seconds {
+            ..0 => self.ago(at),
+            0..60 => self.t("time.now").to_owned(),
+            60..3600 => self.f1("time.in_minutes", seconds / 60),
+            3600..172_800 => self.f1("time.in_hours", seconds / 3600),
+            _ => self.f1("time.in_days", seconds / 86_400),
+        }
+    }
+
+    /// A sentence that the service wrote down in English, in the reader's language.
+    pub fn said(&self, sentence: &str) -> String {
+        sentences::in_language(self.lang, sentence)
     }
 
     /// A state as a word with a colour.
@@ -359,6 +372,7 @@ fn tone(word: &str) -> &'static str {
         | "open"
         | "lapsed"
         | "warning"
+        | "away"
         | "running"
         | "missing" => "warn",
         "error" | "dead" | "failed" | "alarm" | "delete" | "not_configured" => "bad",

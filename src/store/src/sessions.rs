@@ -122,6 +122,15 @@ pub async fn of_user(conn: &impl ConnectionTrait, user: Option<&str>, now: DateT
     query.order_by_desc(Column::Seen).order_by_desc(Column::Id).all(conn).await?.into_iter().map(session).collect()
 }
 
+/// The sessions of everybody that are not over, the one used last first.
+///
+/// # Errors
+/// When the database fails or a row cannot be read.
+pub async fn all(conn: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<Vec<Session>> {
+    let query = Entity::find().filter(Column::Expires.gt(millis(now)));
+    query.order_by_desc(Column::Seen).order_by_desc(Column::Id).all(conn).await?.into_iter().map(session).collect()
+}
+
 fn whose(user: Option<&str>) -> Condition {
     Condition::all().add(match user {
         Some(user) => Column::UserId.eq(user),

@@ -7,7 +7,7 @@
 use chrono::{DateTime, Utc};
 use entity::tokens::{ActiveModel, Column, Entity, Model};
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use crate::convert::{millis, moment};
 use crate::error::Result;
@@ -56,6 +56,16 @@ fn row(user_id: &str, token: &Token, version: i64, now: DateTime<Utc>) -> Active
 /// When the database fails.
 pub async fn get(conn: &impl ConnectionTrait, user_id: &str) -> Result<Option<Kept>> {
     Ok(Entity::find_by_id(user_id).one(conn).await?.map(kept))
+}
+
+/// When each token was put there last, by whose it is.
+///
+/// # Errors
+/// When the database fails.
+pub async fn updated(conn: &impl ConnectionTrait) -> Result<Vec<(String, DateTime<Utc>)>> {
+    let query = Entity::find().select_only().columns([Column::UserId, Column::Updated]);
+    let rows: Vec<(String, i64)> = query.into_tuple().all(conn).await?;
+    Ok(rows.into_iter().map(|(user, at)| (user, moment(at))).collect())
 }
 
 /// Keeps a token, whatever was there: somebody has just signed in. To be called in a transaction.

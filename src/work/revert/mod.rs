@@ -14,6 +14,7 @@
 mod carry;
 mod changes;
 mod deletion;
+pub mod preview;
 
 use chrono::{DateTime, Utc};
 use espocrm::Fetched;
@@ -32,6 +33,8 @@ const ROUNDS: usize = 4;
 const LIVES: usize = 32;
 /// Entries that are read at once.
 const PAGE: u64 = 200;
+/// Why a change and its revert, both among those to be taken back, are left alone.
+const OF_THESE: &str = "it is a revert of a change among these";
 
 /// What became of a revert of several changes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -114,7 +117,7 @@ pub async fn many(app: &App, filter: &Filter, force: bool) -> Result<Done, WorkE
             continue;
         }
         if revert_of.as_ref().is_some_and(|of| known.contains(of)) {
-            done.skipped.push((id.clone(), "it is a revert of a change among these".to_owned()));
+            done.skipped.push((id.clone(), OF_THESE.to_owned()));
             continue;
         }
         match one(app, id, force).await {

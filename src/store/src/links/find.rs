@@ -229,6 +229,30 @@ pub async fn in_mailbox(conn: &impl ConnectionTrait, user: &str, after: Option<&
     all(conn, query).await
 }
 
+/// Links with any copy in a user's mailbox that are not buried, the newest first, of one kind if one is named; `before` is
+/// the id of the last one of the page before.
+///
+/// # Errors
+/// When the database fails or a link cannot be read.
+pub async fn newest_in_mailbox(
+    conn: &impl ConnectionTrait,
+    user: &str,
+    kind: Option<Kind>,
+    before: Option<&str>,
+    limit: u64,
+) -> Result<Vec<Link>> {
+    let mut of_user = Query::select();
+    of_user.column(replicas::Column::LinkId).from(replicas::Entity).and_where(replicas::Column::UserId.eq(user));
+    let mut query = Entity::find().filter(Column::Id.in_subquery(of_user)).filter(Column::State.ne(TOMBSTONE));
+    if let Some(kind) = kind {
+        query = query.filter(Column::Kind.eq(kind.as_str()));
+    }
+    if let Some(before) = before {
+        query = query.filter(Column::Id.lt(before));
+    }
+    query.order_by_desc(Column::Id).limit(limit).all(conn).await?.into_iter().map(link).collect()
+}
+
 /// Links of any user that have stood in one of these states since before that time, the oldest first: creations that a
 /// crash cut short, deletions whose grace is over, tombstones.
 ///

@@ -17,8 +17,8 @@ use crate::{Store, Transaction};
 
 pub use find::{
     Count, Outline, by_fingerprint_creating, by_ical_uid, by_id, by_item, by_occurrence, by_record, by_records,
-    count_of_user, counts, in_mailbox, live_of_user, of_series, of_user_in, outlines, owners, starting_between,
-    waiting,
+    count_of_user, counts, in_mailbox, live_of_user, newest_in_mailbox, of_series, of_user_in, outlines, owners,
+    starting_between, waiting,
 };
 
 fn link(row: Model) -> Result<Link> {

@@ -370,6 +370,28 @@ pub async fn delete(conn: &impl ConnectionTrait, id: &str) -> Result<bool> {
     Ok(query.filter(Column::State.ne(MessageState::Leased.as_str())).exec(conn).await?.rows_affected > 0)
 }
 
+/// Deletes the messages that fit and that no worker has. Tells how many. In portions, as nobody else can write meanwhile.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete_many(conn: &impl ConnectionTrait, filter: &Filter) -> Result<u64> {
+    let mut count = 0;
+    loop {
+        let query = filter.apply(Entity::find())?.filter(Column::State.ne(MessageState::Leased.as_str()));
+        let ids: Vec<String> = query.select_only().column(Column::Id).limit(500).into_tuple().all(conn).await?;
+        if ids.is_empty() {
+            return Ok(count);
+        }
+        let query = Entity::delete_many().filter(Column::Id.is_in(ids));
+        let done = query.filter(Column::State.ne(MessageState::Leased.as_str())).exec(conn).await?.rows_affected;
+        count += done;
+        // What a worker has just taken is left to it.
+        if done == 0 {
+            return Ok(count);
+        }
+    }
+}
+
 /// Deletes up to `limit` messages that were received before that time and are done or superseded. Dead ones stay until they
 /// are replayed or deleted. In portions, as nobody else can write meanwhile.
 ///

@@ -103,7 +103,7 @@ fn keep(tab: &Tab<'_>, name: &str, look: Look) {
     let Ok(folder) = std::env::var("TEST_SCREENSHOTS") else { return };
     let folder = PathBuf::from(folder);
     std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join(format!("{name}-{}.png", look.name())), tab.driver.picture()).unwrap();
+    std::fs::write(folder.join(format!("{name}-{}.png", look.name())), tab.picture(look == Look::Phone)).unwrap();
 }
 
 fn visit(tab: &Tab<'_>, pages: &[(String, String)], findings: &mut Findings) {

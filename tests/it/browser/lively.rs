@@ -19,7 +19,7 @@ const PEOPLE: [(&str, &str); 6] = [
     ("felix", "Felix Moreau"),
 ];
 
-fn contacts(espo: &EspoSim, graph: &GraphSim) {
+fn contacts(espo: &EspoSim, _: &GraphSim) {
     for (first, last, address) in [
         ("Dora", "Dietrich", "dora@fabrikam.example"),
         ("Hugo", "Hansen", "hugo@fabrikam.example"),
@@ -42,7 +42,6 @@ fn contacts(espo: &EspoSim, graph: &GraphSim) {
             }),
         );
     }
-    graph.set_mailbox_enabled(&mail("felix"), false);
 }
 
 fn espo_time(days: i64, hour: u32) -> String {
@@ -140,6 +139,13 @@ fn bindings(world: &World) {
     assert_eq!(world.sign_in("david", "david").status, 200);
     world.eventually("David's first synchronisation waits", || !world.items("/holds").is_empty());
     world.sign_in("felix", "felix");
+    world.eventually("Felix's first synchronisation ends", || world.user("felix")["first_sync_done"] == true);
+    let check = world.espo_create("felix", "Annual check of the forklifts", json!({}));
+    world.one_event("felix", "Annual check of the forklifts");
+    world.settle();
+    world.graph.set_mailbox_enabled(&mail("felix"), false);
+    world.espo_update(&check, json!({ "name": "Yearly check of the forklifts" }));
+    world.becomes("felix", "error");
 }
 
 /// What administrators have set.

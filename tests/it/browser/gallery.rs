@@ -184,6 +184,13 @@ fn no_page_has_a_violation_in_light_dark_or_on_a_phone() {
     tab.signs_in("anna");
     let own = [named("own", "/me"), named("own-rules", "/me/rules"), named("own-history", "/me/history")];
     visit(&tab, &own, &mut findings);
+    // Where a user ends after signing in with Microsoft.
+    tab.desk();
+    tab.open("/me");
+    tab.follow("button", "Generate token");
+    tab.sees("is connected.");
+    findings.look(&tab, "connected", Look::Phone);
+    keep(&tab, "connected", Look::Light);
     findings.told();
 }
 

@@ -29,11 +29,12 @@ axe.run(document, { resultTypes: ['violations', 'incomplete'] }).then(
   (error) => done({ error: String(error) }),
 );";
 
-/// What is wider than the window, which nobody can scroll to on a phone.
-const TOO_WIDE: &str = "[...document.querySelectorAll('main *')].filter((e) => e.checkVisibility() \
-                        && !e.closest('.hidden, .cards thead') \
-                        && e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)\
-                        .map((e) => e.outerHTML.slice(0, 120))";
+/// What reaches over the right edge of the page's column, or of the window.
+const TOO_WIDE: &str = "((main) => {
+  const edge = main.getBoundingClientRect().right - parseFloat(getComputedStyle(main).paddingRight) + 1;
+  const wide = (e) => e.checkVisibility() && !e.closest('.hidden, .cards thead') && e.getBoundingClientRect().right > edge;
+  return [...main.querySelectorAll('*')].filter(wide).map((e) => e.outerHTML.slice(0, 120));
+})(document.querySelector('main'))";
 
 /// How a page is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -144,7 +144,7 @@ fn redacted(value: Value) -> Value {
 
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["secret", "password", "passwd", "token", "api_key", "apikey", "certificate", "private"]
+    ["secret", "password", "passwd", "token", "api_key", "apikey", "certificate", "private_key"]
         .iter()
         .any(|part| name.contains(part))
 }

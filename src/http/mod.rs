@@ -105,6 +105,8 @@ async fn in_trace(
 
 /// A resource that refuses the methods that it does not have, and names those that it has (RFC 9110, 15.5.6).
 fn resource(path: &str, allow: &'static str) -> Resource {
+    #[cfg(test)]
+    tests::REGISTERED.with_borrow_mut(|registered| registered.push((path.to_owned(), allow)));
     let refuse = move |request: HttpRequest| {
         let detail = format!("{} is not for this address; it takes {allow}", request.method());
         let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).error_response();

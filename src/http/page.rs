@@ -22,18 +22,27 @@ pub(super) fn escape(text: &str) -> String {
 
 /// A page; `body` is HTML.
 pub(super) fn html(status: StatusCode, title: &str, body: &str) -> HttpResponse {
-    let (title, css) = (escape(title), super::ui::CSS);
-    let page = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\"><title>{title} · espo-outlook</title><link rel=\"icon\" \
-         href=\"/assets/icon.svg\" type=\"image/svg+xml\"><link rel=\"stylesheet\" href=\"{css}\"></head><body class=\"plain\"><main class=\"narrow\"><h1>{title}</h1>{body}</main></body></html>"
-    );
-    HttpResponse::build(status).content_type("text/html; charset=utf-8").body(page)
+    whole(status, title, &format!("<h1>{}</h1>{body}", escape(title)))
 }
 
 /// A page of one sentence.
 pub(super) fn sentence(status: StatusCode, title: &str, text: &str) -> HttpResponse {
-    html(status, title, &format!("<p>{}</p><p><a href=\"/\">espo-outlook</a></p>", escape(text)))
+    let (heading, text) = (escape(title), escape(text));
+    let logo = "<p class=\"logo\"><svg viewBox=\"0 0 24 24\" aria-hidden=\"true\"><path \
+                d=\"M4 8h11l-3-3M20 16H9l3 3\"/></svg>espo-outlook</p>";
+    let link = "<p><a class=\"button\" href=\"/\">espo-outlook</a></p>";
+    whole(status, title, &format!("{logo}<div class=\"card\"><h1>{heading}</h1><p>{text}</p>{link}</div>"))
+}
+
+fn whole(status: StatusCode, title: &str, main: &str) -> HttpResponse {
+    let (title, css) = (escape(title), super::ui::CSS);
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\"><title>{title} · espo-outlook</title><link rel=\"icon\" \
+         href=\"/assets/icon.svg\" type=\"image/svg+xml\"><link rel=\"stylesheet\" href=\"{css}\"></head><body \
+         class=\"plain\"><main class=\"narrow\">{main}</main></body></html>"
+    );
+    HttpResponse::build(status).content_type("text/html; charset=utf-8").body(page)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Over real sockets, on a database of its own each.
 
+use std::cell::RefCell;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -509,4 +511,92 @@ async fn a_way_that_a_rule_opens_is_swept_and_one_that_it_closes_is_not() {
     assert_eq!(jobs().await, before);
     service.api(Method::PUT, "/rules", Some(json!({ "TASK": { "direction": "both" } }))).await;
     assert_eq!(jobs().await, before + 1);
+}
+
+thread_local! {
+    /// What was registered on this thread: paths, which may be within a scope, and their methods.
+    pub(super) static REGISTERED: RefCell<Vec<(String, &'static str)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The routes that a part registers and that change something; the ids in them are nobody's.
+fn changing(prefix: &str, configure: impl FnOnce(&mut ServiceConfig)) -> Vec<(Method, String)> {
+    REGISTERED.with_borrow_mut(Vec::clear);
+    let _ = ActixApp::new().configure(configure);
+    let registered = REGISTERED.with_borrow_mut(std::mem::take);
+    let mut found = Vec::new();
+    for (path, allow) in registered {
+        let mut parts = path.split(['{', '}']).enumerate();
+        let path: String = parts.by_ref().map(|(n, part)| if n % 2 == 1 { "none" } else { part }).collect();
+        for method in allow.split(", ").filter(|method| !["GET", "HEAD"].contains(method)) {
+            found.push((method.parse().unwrap(), format!("{prefix}{path}")));
+        }
+    }
+    found
+}
+
+/// Somebody who has signed in with the admin token: the cookie and the CSRF token.
+async fn signed_in(service: &Service) -> (String, String) {
+    let form = service.http.post(format!("{}/sign-in", service.url)).form(&[("token", TOKEN)]);
+    let answer = form.send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    let cookie = answer.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let page = service.http.get(format!("{}/sessions", service.url)).header("Cookie", &cookie);
+    let page = page.send().await.unwrap().text().await.unwrap();
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    (cookie, csrf)
+}
+
+/// What a session may be refused for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Sent {
+    WithoutToken,
+    WithAnothersToken,
+    FromElsewhere,
+    FromNowhere,
+    AcrossSites,
+    AsItShould,
+}
+
+impl Service {
+    async fn send(&self, route: &(Method, String), (cookie, csrf): &(String, String), sent: Sent) -> StatusCode {
+        let (method, path) = route;
+        let request = self.http.request(method.clone(), format!("{}{path}", self.url)).header("Cookie", cookie);
+        let request = match sent {
+            Sent::WithoutToken => request,
+            Sent::WithAnothersToken => request.header("X-CSRF-Token", "guessed"),
+            _ => request.header("X-CSRF-Token", csrf),
+        };
+        let request = match sent {
+            Sent::FromElsewhere => request.header("Origin", "https://evil.example"),
+            Sent::FromNowhere => request.header("Origin", "null"),
+            Sent::AcrossSites => request.header("Sec-Fetch-Site", "cross-site"),
+            _ => request.header("Origin", &self.url),
+        };
+        request.send().await.unwrap().status()
+    }
+}
+
+#[tokio::test]
+async fn no_route_lets_a_session_change_anything_without_its_token_or_from_elsewhere() {
+    let service = start(|_| {}).await;
+    let pages = changing("", ui::configure);
+    let api = changing("/api/v1", api::configure);
+    assert!(pages.len() >= 25 && api.len() >= 20, "{} pages, {} of the API", pages.len(), api.len());
+    // Nobody has a session there yet, so there is no token either.
+    let is_open = |path: &str| ["/sign-in", "/preferences"].contains(&path);
+    let session = signed_in(&service).await;
+    for route in pages.iter().chain(&api) {
+        for sent in [Sent::FromElsewhere, Sent::FromNowhere, Sent::AcrossSites] {
+            assert_eq!(service.send(route, &session, sent).await, StatusCode::FORBIDDEN, "{route:?} {sent:?}");
+        }
+        for sent in [Sent::WithoutToken, Sent::WithAnothersToken] {
+            let status = service.send(route, &session, sent).await;
+            assert_eq!(status == StatusCode::FORBIDDEN, !is_open(&route.1), "{route:?} {sent:?}: {status}");
+        }
+    }
+    for route in pages.iter().chain(&api) {
+        let session = signed_in(&service).await;
+        let status = service.send(route, &session, Sent::AsItShould).await;
+        assert_ne!(status, StatusCode::FORBIDDEN, "{route:?} is refused altogether");
+    }
 }

@@ -1,6 +1,7 @@
 //! The web pages over plain HTTP: who gets in, what is refused, what is shown.
 
 use serde_json::json;
+use simulators::plumbing::Fault;
 
 use crate::support::{Setup, World};
 
@@ -215,8 +216,8 @@ fn history_shows_old_and_new_and_takes_back() {
     world.settle();
     let mut site = world.admin_site();
     let list = site.page(&format!("/history?record_id={id}&type=update"));
-    let entry =
-        list.split("<td data-label=\"When\"><a href=\"/history/").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let rows = list.split("<tbody>").nth(1).unwrap();
+    let entry = rows.split("href=\"/history/").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let text = site.page(&format!("/history/{entry}"));
     assert!(text.contains("<pre>Before</pre>") && text.contains("<pre>After</pre>"), "{text}");
     site.does(&format!("/history/{entry}"), &[]);
@@ -227,39 +228,77 @@ fn history_shows_old_and_new_and_takes_back() {
     assert_eq!(site.get("/history?kind=lunch").status, 400);
 }
 
-#[test]
-fn markup_in_what_either_system_sends_stays_text() {
-    const MARKUP: &str = "<script>alert('x')</script><b onclick=\"y\">";
+/// Would be a script and an element, if it were not text.
+const MARKUP: &str = "<script>alert('x')</script><b onclick=\"y\">";
+
+/// People, records, items and refusals that bring markup along, in every field that takes it.
+fn full_of_markup() -> World {
     let world = Setup::default()
         .seeds(|espo, graph| {
-            let name = "<script>alert('x')</script><b onclick=\"y\">";
-            espo.seed_user("mallory", name, "mallory@contoso.example");
-            graph.add_mailbox("mallory@contoso.example", name, "UTC");
+            espo.seed_user("mallory", MARKUP, "mallory@contoso.example");
+            graph.add_mailbox("mallory@contoso.example", MARKUP, "UTC");
+            espo.seed("Contact", &json!({ "name": MARKUP, "lastName": MARKUP, "emailAddress": "c@else.example" }));
         })
+        .users(&["anna", "boris"])
         .start();
     // EspoCRM refuses angle brackets in names, and takes them in descriptions.
     let (id, _) = world.pair("\"Plain' & simple", json!({ "description": MARKUP }));
     world.espo_update(&id, json!({ "description": format!("{MARKUP}2") }));
     world.settle();
-    world.outlook_create("anna", &format!("{MARKUP}3"), json!({ "location": { "displayName": MARKUP } }));
+    let people = [world.attendee("c@else.example", MARKUP), world.attendee("unknown@else.example", MARKUP)];
+    let body = json!({ "contentType": "text", "content": MARKUP });
+    let event =
+        json!({ "location": { "displayName": MARKUP }, "attendees": people, "categories": [MARKUP], "body": body });
+    world.outlook_create("anna", &format!("{MARKUP}3"), event);
+    world.person("anna").create_task(json!({ "title": MARKUP, "body": body, "categories": [MARKUP] })).unwrap();
     world.settle();
+    let refusal = json!({ "error": { "code": MARKUP, "message": MARKUP } });
+    world.graph.wire().push(Fault::status("POST", "/events", 400).body(refusal).times(-1));
+    let refused = world.espo_create("anna", "Refused", json!({ "description": MARKUP }));
+    world.eventually("a dead letter", || world.dead().iter().any(|one| one["target"]["id"] == refused.as_str()));
+    world.graph.wire().clear();
+    world
+}
+
+#[test]
+fn markup_in_what_either_system_sends_stays_text() {
+    let world = full_of_markup();
     let mut site = world.admin_site();
-    let mut pages =
-        vec!["/".to_owned(), "/users".to_owned(), "/history".to_owned(), format!("/users/{}", world.id("anna"))];
-    let list = site.page("/history");
-    pages.extend(
-        list.split("href=\"/history/").skip(1).map(|rest| format!("/history/{}", rest.split('"').next().unwrap())),
-    );
-    assert!(pages.len() > 6, "{pages:?}");
+    let mallory = world.espo.user_id("mallory").unwrap();
+    site.does(&format!("/users/{mallory}"), &[("enabled", "on")]);
+    let job = site.submit("/sync", &[("dry_run", "on")]).location().to_owned();
+    world.eventually("the preview ends", || site.page(&job).contains("Nothing was changed."));
+    let mut pages: Vec<String> = ADMIN_PAGES.iter().map(|page| (*page).to_owned()).collect();
+    pages.extend([job, format!("/users/{mallory}"), format!("/users/{mallory}/rules")]);
+    for (list, link) in [("/history", "/history/"), ("/messages", "/messages/")] {
+        let text = site.page(list);
+        let ids = text.split("<tbody>").nth(1).unwrap().split(&format!("href=\"{link}")).skip(1);
+        pages.extend(ids.map(|rest| format!("{link}{}", rest.split('"').next().unwrap())));
+    }
+    for (kind, entity) in [("meeting", "Meeting"), ("task", "Task")] {
+        let ids = world.espo.records(entity).into_iter().map(|record| record["id"].as_str().unwrap().to_owned());
+        pages.extend(ids.map(|id| format!("/records/{kind}/{id}")));
+    }
+    assert!(pages.len() > 30, "{pages:?}");
+    let mut shown = 0;
     for path in &pages {
         let text = site.page(path);
         assert!(!text.contains("<script>alert") && !text.contains("<b onclick"), "{path}: {text}");
+        shown += usize::from(text.contains("&#60;script&#62;") || text.contains("&lt;script&gt;"));
     }
-    assert!(site.page("/users").contains("&#60;script&#62;") || site.page("/users").contains("&lt;script&gt;"));
+    assert!(shown > 10, "the markup is on {shown} pages only");
+    let mut own = world.user_site("mallory");
+    for path in OWN_PAGES {
+        let text = own.page(path);
+        assert!(!text.contains("<script>alert") && !text.contains("<b onclick"), "{path}: {text}");
+    }
     let text = site.submit("/sign-out", &[("x", MARKUP)]);
     assert_eq!(text.status, 303);
     let back = world.site().post("/sign-in", &[("user", MARKUP), ("password", "x")]);
     assert!(!back.text.contains("<script>alert"), "{}", back.text);
+    let refused =
+        "/oauth/microsoft/callback?state=%3Cscript%3Ealert&error=%3Cscript%3Ealert&error_description=%3Cscript%3Ealert";
+    assert!(!world.site().get(refused).text.contains("<script>alert"));
 }
 
 /// Every page that an administrator has.

@@ -180,7 +180,9 @@ fn rows(v: &View, told: &Value) -> Vec<Row> {
             outlook: show(format!("/outlook/values/{key}")),
         }
     };
-    fields.into_iter().map(row).collect()
+    // What is empty everywhere says nothing.
+    let says = |row: &Row| [&row.espo, &row.base_espo, &row.outlook, &row.base_outlook].iter().any(|text| *text != "–");
+    fields.into_iter().map(row).filter(says).collect()
 }
 
 async fn switch(app: Data<App>, view: View, caller: Caller, path: Path<(Kind, String)>, form: Form) -> Page {

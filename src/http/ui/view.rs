@@ -82,6 +82,8 @@ pub struct Waiting {
 pub struct Item {
     pub href: &'static str,
     pub key: &'static str,
+    /// A path in a square of 24, drawn as a line.
+    pub icon: &'static str,
     pub count: u64,
     pub is_here: bool,
 }
@@ -167,6 +169,38 @@ const MENU: &[(&str, bool, Links)] = &[
     ),
 ];
 
+/// Pages, and what is drawn beside their names.
+const ICONS: &[(&str, &str)] = &[
+    ("/", "M4 4h6v9H4zM4 17h6v3H4zM14 4h6v3h-6zM14 11h6v9h-6z"),
+    (
+        "/users",
+        "M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7M3 20a6 6 0 0 1 12 0M16 4.3a3.5 3.5 0 0 1 0 6.4M17.5 14.4a6 6 0 0 1 3.5 5.6",
+    ),
+    ("/holds", "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18M10 9v6M14 9v6"),
+    ("/history", "M4 5v5h5M4.5 10A8 8 0 1 1 4 13.5M12 8v4.5l3 1.8"),
+    ("/me/records", "M11 18a7 7 0 1 0 0-14 7 7 0 0 0 0 14M16.2 16.2 20.5 20.5"),
+    ("/me/history", "M4 5v5h5M4.5 10A8 8 0 1 1 4 13.5M12 8v4.5l3 1.8"),
+    ("/records", "M11 18a7 7 0 1 0 0-14 7 7 0 0 0 0 14M16.2 16.2 20.5 20.5"),
+    ("/sync", "M20 4v5h-5M4 20v-5h5M5.3 9A7.2 7.2 0 0 1 18 6.5L20 9M18.7 15A7.2 7.2 0 0 1 6 17.5L4 15"),
+    ("/messages", "M3.5 6h17v12h-17zM4 7l8 6 8-6"),
+    ("/subscriptions", "M6 16v-5a6 6 0 0 1 12 0v5l1.5 2h-15zM10 21h4"),
+    ("/audit", "M12 3l7 3v5c0 4.5-3 8-7 10-4-2-7-5.5-7-10V6zM9 12l2.2 2.2L15 10"),
+    ("/log", "M3.5 5h17v14h-17zM7 9l3 3-3 3M12.5 15H17"),
+    ("/setup", "M4 6.5 5.7 8 9 4.5M4 16.5 5.7 18 9 14.5M13 7h7M13 17h7"),
+    ("/doctor", "M3 12h4l2.5-6 4 12 2.5-6h5"),
+    ("/settings", "M4 7h9M17 7h3M15 5v4M4 17h9M17 17h3M15 15v4M4 12h3M11 12h9M9 10v4"),
+    ("/rules", "M4 5h16l-6.3 7.5v5L10.3 19v-6.5z"),
+    ("/me/rules", "M4 5h16l-6.3 7.5v5L10.3 19v-6.5z"),
+    ("/schedules", "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18M12 7v5l3.5 2"),
+    ("/roles", "M6 11h12v9H6zM8.5 11V8a3.5 3.5 0 0 1 7 0v3"),
+    ("/me", "M12 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8M5 20.5a7 7 0 0 1 14 0"),
+];
+
+/// A dot for what has none.
+fn icon(href: &str) -> &'static str {
+    ICONS.iter().find(|(known, _)| *known == href).map_or("M12 11v2", |(_, path)| path)
+}
+
 impl View {
     pub async fn of(request: &HttpRequest) -> Self {
         let cookie = |name: &str| request.cookie(name).map(|cookie| cookie.value().to_owned());
@@ -251,8 +285,13 @@ impl View {
             "/messages" => self.waiting.dead,
             _ => 0,
         };
-        let item =
-            |(href, key): &(&'static str, &'static str)| Item { href, key, count: count(href), is_here: is_here(href) };
+        let item = |(href, key): &(&'static str, &'static str)| Item {
+            href,
+            key,
+            icon: icon(href),
+            count: count(href),
+            is_here: is_here(href),
+        };
         Group { key, items: items.iter().map(item).collect() }
     }
 
@@ -261,9 +300,11 @@ impl View {
         self.lang.t(key)
     }
 
-    /// A message with a value in it.
+    /// A message with a value in it; of one thing it may say something else.
     pub fn f1(&self, key: &str, a: impl Display) -> String {
-        self.t(key).replace("{0}", &a.to_string())
+        let a = a.to_string();
+        let one = (a == "1").then(|| self.lang.find(&format!("{key}.one"))).flatten();
+        one.unwrap_or_else(|| self.t(key)).replace("{0}", &a)
     }
 
     /// A message with two values in it.

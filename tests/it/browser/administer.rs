@@ -117,7 +117,7 @@ fn what_is_held_back_is_looked_at_and_let_happen() {
     world.eventually("a hold", || !world.items("/holds").is_empty());
     world.settle();
     let tab = world.admin_tab();
-    tab.sees("wait for a decision.");
+    tab.sees("for a decision.");
     tab.menu("Held back");
     tab.sees("Anna Test");
     tab.sees("invitations");

@@ -157,12 +157,9 @@ impl Driver {
         rows.map(|row| row["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// All of the page, not only what the window shows: a PNG.
+    /// The window as a PNG.
     pub fn picture(&self) -> Vec<u8> {
-        let size = self.devtools("Page.getLayoutMetrics", json!({}))["cssContentSize"].clone();
-        let clip = json!({ "x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1 });
-        let params = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
-        let taken = self.devtools("Page.captureScreenshot", params);
+        let taken = self.devtools("Page.captureScreenshot", json!({ "format": "png" }));
         STANDARD.decode(taken["data"].as_str().unwrap()).unwrap()
     }
 }

@@ -19,7 +19,7 @@ const PEOPLE: [(&str, &str); 6] = [
     ("felix", "Felix Moreau"),
 ];
 
-fn contacts(espo: &EspoSim, graph: &GraphSim) {
+fn contacts(espo: &EspoSim, _: &GraphSim) {
     for (first, last, address) in [
         ("Dora", "Dietrich", "dora@fabrikam.example"),
         ("Hugo", "Hansen", "hugo@fabrikam.example"),
@@ -42,7 +42,6 @@ fn contacts(espo: &EspoSim, graph: &GraphSim) {
             }),
         );
     }
-    graph.set_mailbox_enabled(&mail("felix"), false);
 }
 
 fn espo_time(days: i64, hour: u32) -> String {
@@ -57,12 +56,12 @@ pub fn lively() -> (World, String) {
         setup = setup.full_name(name, full);
     }
     let mut world = setup.start();
+    many_deletions(&world);
     both_ways(&world);
     let conflict = conflict(&mut world);
     refused(&world);
     bindings(&world);
     administered(&world);
-    many_deletions(&world);
     world.settle();
     world.wait_for(days_pass(&world.database.url));
     (world, conflict)
@@ -138,8 +137,15 @@ fn bindings(world: &World) {
         world.put(&format!("/users/{}/binding", world.id(name)), &wanted);
     }
     assert_eq!(world.sign_in("david", "david").status, 200);
-    world.eventually("David's first synchronisation waits", || !world.items("/holds").is_empty());
+    world.eventually("David's first synchronisation waits", || world.items("/holds").len() == 2);
     world.sign_in("felix", "felix");
+    world.eventually("Felix's first synchronisation ends", || world.user("felix")["first_sync_done"] == true);
+    let check = world.espo_create("felix", "Annual check of the forklifts", json!({}));
+    world.one_event("felix", "Annual check of the forklifts");
+    world.settle();
+    world.graph.set_mailbox_enabled(&mail("felix"), false);
+    world.espo_update(&check, json!({ "name": "Yearly check of the forklifts" }));
+    world.becomes("felix", "error");
 }
 
 /// What administrators have set.
@@ -171,7 +177,7 @@ fn many_deletions(world: &World) {
     for id in ids {
         world.espo.write_as("boris", "DELETE", "Meeting", Some(&id), &Value::Null).unwrap();
     }
-    world.eventually("both holds", || world.items("/holds").len() == 2);
+    world.eventually("a hold", || world.items("/holds").len() == 1);
     world.settle();
 }
 

@@ -267,8 +267,8 @@ impl Tab<'_> {
 
     /// Follows a link of the menu.
     pub fn menu(&self, name: &str) {
-        let script = "return [...document.querySelectorAll('#nav a')].find((link) => link.firstChild.textContent === \
-                      arguments[0]) ?? null;";
+        let script = "return [...document.querySelectorAll('#nav a')].find((link) => \
+                      [...link.childNodes].some((part) => part.data === arguments[0])) ?? null;";
         self.follow_found(name, || self.driver.element(script, &[json!(name)]));
     }
 
@@ -296,15 +296,38 @@ impl Tab<'_> {
         self.arrives(name);
     }
 
-    /// The window of a phone.
-    pub fn phone(&self) {
-        let size = json!({ "width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true });
+    /// A window of that size, of a phone or not.
+    fn resize(&self, width: u64, height: u64, is_phone: bool) {
+        let scale = if is_phone { 2 } else { 1 };
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": scale, "mobile": is_phone });
         self.driver.devtools("Emulation.setDeviceMetricsOverride", size);
     }
 
-    /// The window of a desk, again.
+    /// The window of a phone.
+    pub fn phone(&self) {
+        self.resize(390, 844, true);
+    }
+
+    /// The window of a desk.
     pub fn desk(&self) {
-        self.driver.devtools("Emulation.clearDeviceMetricsOverride", json!({}));
+        self.resize(1280, 860, false);
+    }
+
+    /// A picture of the page: all of it, unless it is very long.
+    pub fn picture(&self, is_phone: bool) -> Vec<u8> {
+        let height = self.value("document.documentElement.scrollHeight").as_u64().unwrap();
+        if is_phone {
+            self.resize(390, height.clamp(844, 1700), true);
+        } else {
+            self.resize(1280, height.clamp(860, 1400), false);
+        }
+        let picture = self.driver.picture();
+        if is_phone {
+            self.phone()
+        } else {
+            self.desk()
+        }
+        picture
     }
 
     /// The system's colours: `light` or `dark`.

@@ -4,14 +4,18 @@
   document.documentElement.classList.add("js");
 
   const lang = document.documentElement.lang;
-  const shown = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "short" });
+  const day = { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" };
+  const shown = new Intl.DateTimeFormat(lang, { year: "numeric", ...day });
+  // The year goes without saying.
+  const thisYear = new Intl.DateTimeFormat(lang, day);
 
   function localise(root) {
     for (const time of root.querySelectorAll("time[datetime]:not([title])")) {
       const at = new Date(time.dateTime);
       if (Number.isNaN(at.getTime())) continue;
       time.title = time.textContent;
-      time.textContent = shown.format(at);
+      const now = new Date().getFullYear() === at.getFullYear();
+      time.textContent = (now ? thisYear : shown).format(at);
     }
   }
 

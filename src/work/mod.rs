@@ -9,6 +9,7 @@
 //! - [`execute`] is one step of a plan against one system; [`items`] gives events and To Do tasks the same verbs; [`people`]
 //!   finds out who participants are, [`files`] carries attachments of tasks;
 //! - [`explain`] makes the entries of history, [`notes`] tells of them on EspoCRM's streams where that is wanted;
+//! - [`moving`] is what becomes of pairs when a user has another mailbox;
 //! - [`revert`] takes changes back, and [`switch`] is the switch of one record.
 //!
 //! Nothing is written to a system before the intent is stored, and nothing is believed that was not seen: after a crash the
@@ -27,6 +28,7 @@ pub mod inspect;
 pub mod intake;
 pub mod items;
 pub mod locks;
+pub mod moving;
 pub mod notes;
 pub mod pair;
 pub mod people;

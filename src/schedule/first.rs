@@ -10,7 +10,7 @@ use store::messages::{self, Filter, MessageState};
 use super::{jobs, preview};
 use crate::app::App;
 use crate::work::error::WorkError;
-use crate::work::relink;
+use crate::work::{moving, relink};
 
 /// Users whose binding was active at the last look.
 pub(super) type Known = BTreeSet<String>;
@@ -56,6 +56,10 @@ async fn start(app: &App, user: &str) -> Result<(), WorkError> {
     let confirmed = latest.as_ref().is_some_and(|hold| hold.state == HoldState::Confirmed);
     if latest.as_ref().is_some_and(|hold| matches!(hold.state, HoldState::Open | HoldState::Discarded)) {
         return Ok(());
+    }
+    let binding = bindings::by_user(app.store().read(), user).await?;
+    if let Some(mailbox) = binding.and_then(|binding| binding.mailbox) {
+        moving::settle_in(app, user, &mailbox).await?;
     }
     // After a lost database the marks on both sides bring the links back, before anything counts as new.
     relink::of_user(app, user, false).await?;

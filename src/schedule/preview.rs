@@ -102,25 +102,16 @@ struct Named {
     title: Option<String>,
     record_id: Option<String>,
     item_id: Option<String>,
-    /// How many people would be invited if it became an event.
-    people: usize,
 }
 
 impl Named {
     fn record(record: &Record) -> Self {
-        let people = record.values.get(&Field::Participants).and_then(Value::as_people);
-        Self {
-            kind: record.kind,
-            title: title(&record.values),
-            record_id: Some(record.id.clone()),
-            item_id: None,
-            people: people.map_or(0, |people| people.0.len()),
-        }
+        Self { kind: record.kind, title: title(&record.values), record_id: Some(record.id.clone()), item_id: None }
     }
 
     fn item(item: &Item) -> Self {
         let title = title(&item.values).filter(|_| !item.private);
-        Self { kind: item.kind, title, record_id: None, item_id: Some(item.id.clone()), people: 0 }
+        Self { kind: item.kind, title, record_id: None, item_id: Some(item.id.clone()) }
     }
 
     fn link(link: &Link) -> Self {
@@ -131,12 +122,11 @@ impl Named {
             title: agreed.map(str::to_owned),
             record_id: link.record_id.clone(),
             item_id: item.map(|replica| replica.item_id.clone()),
-            people: 0,
         }
     }
 
     fn line(self, what: What, to: Option<Side>, why: Option<String>) -> Line {
-        let Self { kind, title, record_id, item_id, .. } = self;
+        let Self { kind, title, record_id, item_id } = self;
         Line { what, to, kind, title, record_id, item_id, why }
     }
 }
@@ -186,9 +176,8 @@ impl Preview {
             let side = Some(step.action.side());
             let what = match &step.action {
                 Action::CreateItem { writes } => {
-                    if writes.contains_key(&Field::Participants) {
-                        self.invitations += named.people as u64;
-                    }
+                    let people = writes.get(&Field::Participants).and_then(|write| write.value.as_people());
+                    self.invitations += people.map_or(0, |people| people.0.len()) as u64;
                     What::Create
                 }
                 Action::CreateRecord { .. } => What::Create,

@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use espocrm::Fetched;
 use sync::{
-    Action, Field, Item, Link, LinkState, Outcome, Plan, Record, Replica, Seen, Side, Target, Verdict, View, absorb,
+    Action, Field, Item, Link, LinkState, Outcome, Plan, Reason, Record, Replica, Seen, Side, Target, Verdict, View,
+    absorb,
 };
 
 use super::context::Context;
@@ -91,7 +92,9 @@ impl Task<'_> {
         let refused = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_)));
         let mut next = absorb(link.clone(), &view, &plan, &outcomes);
         next.outside = outside;
-        let passed_over = left_alone(&plan).is_some()
+        // Of a target's own edits nothing is lost when the direction is changed.
+        let kept_back = plan.notes.iter().any(|note| matches!(note, Reason::DirectionOff { to: Side::Espo, .. }));
+        let passed_over = (left_alone(&plan).is_some() || kept_back)
             && seen_item.present().is_none_or(|item| !is_unchanged(&next, Side::Outlook, &item.values));
         if failure.is_some() || refused || passed_over {
             forget_version(&mut next, seen_item.present());

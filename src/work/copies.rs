@@ -5,10 +5,11 @@
 
 use store::links;
 use sync::{
-    Answer, Attendees, Field, Item, Link, Outcome, Record, Refusal, Replica, ReplicaRole, Seen, Side, Value, Values,
-    project,
+    Action, Answer, Attendees, Field, Item, Link, Outcome, People, Plan, Reason, Record, Refusal, Replica, ReplicaRole,
+    Seen, Side, Value, Values, Write, Writes, project,
 };
 
+use super::apply::Round;
 use super::context::Context;
 use super::error::WorkError;
 use super::items::{self, Place};
@@ -110,6 +111,11 @@ impl Task<'_> {
                 }
                 item.own_answer
             }
+            Seen::Gone if link.replicas.iter().any(|replica| is_private(replica, user, place.id)) => {
+                link.replicas.retain(|replica| !is_private(replica, user, place.id));
+                links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
+                return self.declined(link, &own).await;
+            }
             Seen::Gone => {
                 link.replicas.retain(|replica| replica.user != user || replica.item_id != place.id);
                 Answer::Declined
@@ -124,6 +130,40 @@ impl Task<'_> {
         }
         links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
         if before == answer { Ok(Report::Idle(None)) } else { self.locked(link, None).await }
+    }
+
+    /// Somebody has deleted a private copy: that is a decline, which only the record can keep.
+    async fn declined(&self, mut link: Link, own: &Context) -> Result<Report, WorkError> {
+        let context = Context::of(self.app, Some(&link.owner)).await?;
+        let now = context.now();
+        let direction = context.rules.of(link.kind).direction;
+        let Seen::Present(fetched) = self.read_record(&context, &mut link).await? else {
+            return Ok(Report::Idle(None));
+        };
+        let people = fetched.record.values.get(&Field::Participants).and_then(Value::as_people).cloned();
+        let addresses = own.binding.iter().flat_map(|binding| [&binding.mailbox, &binding.email]).flatten();
+        let mut answered = people.clone().unwrap_or_default();
+        for address in addresses.map(|address| sync::text::address(address)) {
+            if let Some(person) = answered.0.get_mut(&address) {
+                person.answer = Answer::Declined;
+            }
+        }
+        if Some(&answered) == people.as_ref() || !direction.allows_to(Side::Espo) {
+            return Ok(Report::Idle(None));
+        }
+        let agreed = link.base.get(&Field::Participants).map(|agreed| agreed.outlook.clone());
+        let write = Write {
+            value: Value::People(answered),
+            source: agreed.unwrap_or_else(|| Value::People(People::default())),
+            old: people.map(Value::People),
+            lost: None,
+        };
+        let action = Action::UpdateRecord { writes: Writes::from([(Field::Participants, write)]) };
+        let plan = Plan::one(action, Reason::PrivateCopyGone);
+        match self.try_out(&context, link, Some(fetched), None, plan, now).await? {
+            Round::Done(report) => Ok(report),
+            Round::Again(link) => self.locked(*link, None).await,
+        }
     }
 
     /// Brings the private copies of a pair into line: made, rewritten or taken away.
@@ -172,7 +212,11 @@ impl Task<'_> {
     }
 }
 
-/// The bound users among the participants of a record, the owner aside.
+fn is_private(replica: &Replica, user: &str, item_id: &str) -> bool {
+    replica.role == ReplicaRole::Private && replica.user == user && replica.item_id == item_id
+}
+
+/// The bound users among the participants of a record who have not declined, the owner aside.
 fn participants(context: &Context, record: &Record) -> Vec<String> {
     let people = record.values.get(&Field::Participants).and_then(Value::as_people);
     let active = |binding: &&store::bindings::Binding| {
@@ -186,7 +230,7 @@ fn participants(context: &Context, record: &Record) -> Vec<String> {
             [own(&binding.mailbox), own(&binding.email)]
                 .into_iter()
                 .flatten()
-                .any(|address| people.0.contains_key(&address))
+                .any(|address| people.0.get(&address).is_some_and(|person| person.answer != Answer::Declined))
         })
     };
     context.bindings.iter().filter(active).filter(takes_part).map(|binding| binding.user_id.clone()).collect()

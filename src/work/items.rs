@@ -183,6 +183,19 @@ pub async fn list(context: &Context, mailbox: &Mailbox) -> Result<String, WorkEr
     list_of(&context.app, &context.graph, wanted, mailbox).await
 }
 
+fn list_cursor(user: &str) -> String {
+    format!("todo-list:{user}")
+}
+
+/// Forgets which list was chosen: another mailbox has others.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn forget_list(app: &App, user: &str) -> Result<(), WorkError> {
+    cursors::delete(app.store().write(), &list_cursor(user)).await?;
+    Ok(())
+}
+
 /// The same, with what it takes.
 ///
 /// # Errors
@@ -193,7 +206,7 @@ pub async fn list_of(
     wanted: Option<String>,
     mailbox: &Mailbox,
 ) -> Result<String, WorkError> {
-    let name = format!("todo-list:{}", mailbox.user);
+    let name = list_cursor(&mailbox.user);
     let wanted = wanted.filter(|wanted| !wanted.is_empty());
     let known = cursors::get(app.store().read(), &name).await?;
     if let Some(chosen) = known.and_then(|text| serde_json::from_str::<Chosen>(&text).ok())

@@ -10,6 +10,7 @@
 //!   finds out who participants are, [`files`] carries attachments of tasks;
 //! - [`explain`] makes the entries of history, [`notes`] tells of them on EspoCRM's streams where that is wanted;
 //! - [`series`] knows that each occurrence is a record of its own;
+//! - [`moving`] is what becomes of pairs when a user has another mailbox;
 //! - [`revert`] takes changes back, and [`switch`] is the switch of one record.
 //!
 //! Nothing is written to a system before the intent is stored, and nothing is believed that was not seen: after a crash the
@@ -28,6 +29,7 @@ pub mod inspect;
 pub mod intake;
 pub mod items;
 pub mod locks;
+pub mod moving;
 pub mod notes;
 pub mod pair;
 pub mod people;

@@ -216,3 +216,17 @@ fn a_busy_block_goes_with_its_private_event_whatever_it_is_called_in_espocrm() {
     let history = serde_json::to_string(&world.history("")).unwrap();
     assert!(!history.contains("Dentist"), "what is private is in history");
 }
+
+#[test]
+fn the_targets_own_edit_travels_once_the_direction_is_both() {
+    let world = Setup::default().rules(json!({ "meeting": { "direction": "espo_to_outlook" } })).start();
+    let (id, event) = world.pair("Before", json!({}));
+    world.outlook_update("anna", &event, json!({ "subject": "Own" }));
+    world.settle();
+    assert_eq!(world.record(&id)["name"], "Before");
+    world.put("/rules", &json!({ "meeting": { "direction": "both" } }));
+    world.sync();
+    world.one_record("Own");
+    world.settle();
+    assert_eq!(world.event("anna", &event)["subject"], "Own");
+}

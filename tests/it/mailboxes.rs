@@ -1,4 +1,5 @@
-//! One meeting in several bound mailboxes whose organizer is outside, and what its attendees do to their copies.
+//! One meeting in several bound mailboxes whose organizer is outside, what attendees do to their copies, and a user whose mailbox
+//! is changed for another.
 
 use serde_json::{Value, json};
 
@@ -124,4 +125,56 @@ fn a_copy_of_what_the_organizer_cancelled_may_be_cleared_away_without_an_answer(
     world.settle();
     world.no_writes_since(mark);
     assert_eq!(world.record(&record)["status"], "Not Held");
+}
+
+#[test]
+fn whoever_deletes_a_private_copy_has_declined_and_does_not_get_it_again_until_he_accepts() {
+    let world = two().rules(json!({ "attendees": "none" })).start();
+    let (record, _) = world.pair("Quiet", json!({ "usersIds": [world.id("anna"), world.id("boris")] }));
+    let copy = world.one_event("boris", "Quiet")["id"].as_str().unwrap().to_owned();
+    world.person("boris").delete_event(&copy).unwrap();
+    world.eventually("Boris has declined", || answer(&world, &record, "boris") == "Declined");
+    world.espo_update(&record, json!({ "name": "Still quiet" }));
+    world.one_event("anna", "Still quiet");
+    world.settle();
+    world.sync();
+    world.settle();
+    assert!(world.person("boris").events().is_empty(), "it came back");
+    world.espo.set_acceptance("boris", "Meeting", &record, "Accepted").unwrap();
+    world.sync();
+    world.one_event("boris", "Still quiet");
+    world.settle();
+    assert!(world.mails().is_empty() && world.dead().is_empty(), "{:?} {:?}", world.mails(), world.dead());
+}
+
+#[test]
+fn a_user_who_gets_another_mailbox_loses_no_record_and_the_old_mailbox_nothing() {
+    for unbinds_first in [false, true] {
+        let world = World::start();
+        let (record, _) = world.pair("Plan", json!({}));
+        let theirs = world.outlook_create("anna", "Theirs", json!({}));
+        let other = world.one_record("Theirs")["id"].as_str().unwrap().to_owned();
+        world.settle();
+        let binding = format!("/users/{}/binding", world.id("anna"));
+        if unbinds_first {
+            world.delete(&binding);
+        }
+        let wanted = json!({ "enabled": true, "mailbox": mail("boris"), "sync_from": crate::support::day(-60) });
+        world.put(&binding, &wanted);
+        assert_eq!(world.sign_in("anna", "boris").status, 200);
+        world.becomes("anna", "active");
+        world.one_event("boris", "Plan");
+        world.one_event("boris", "Theirs");
+        world.settle();
+        world.sync();
+        world.settle();
+        assert_eq!(
+            (world.record(&record)["name"].as_str(), world.record(&other)["name"].as_str()),
+            (Some("Plan"), Some("Theirs"))
+        );
+        assert_eq!(world.event("anna", &theirs)["subject"], "Theirs");
+        assert_eq!((world.person("anna").events().len(), world.person("boris").events().len()), (2, 2));
+        world.espo_update(&record, json!({ "name": "Plan B" }));
+        world.one_event("boris", "Plan B");
+    }
 }

@@ -98,6 +98,11 @@ pub fn decide(view: &View<'_>) -> Plan {
 }
 
 fn of_ends(view: &View<'_>) -> Plan {
+    let one_gone = matches!((view.record, view.item), (Seen::Gone, _) | (_, Seen::Gone));
+    if one_gone && view.link.is_some() && view.owner.is_some_and(|owner| !owner.taking_in) {
+        // The mailbox may be another one than the pair was made in.
+        return Plan::nothing(Verdict::LeaveAlone(Reason::FirstSyncPending));
+    }
     match (view.record, view.item) {
         (Seen::Present(record), Seen::Present(item)) => both(view, record, item),
         (Seen::Present(record), Seen::Gone) => match view.link {

@@ -215,6 +215,8 @@ pub enum Reason {
     OrganizedOutside,
     /// The copy of a meeting organised outside was deleted from its owner's mailbox, which declines it.
     OwnCopyGone,
+    /// A bound participant has deleted the private copy, which declines the meeting.
+    PrivateCopyGone,
     /// A series as such is no record; its occurrences are.
     SeriesMaster,
     /// An occurrence beyond the horizon, or before the start.
@@ -381,6 +383,9 @@ impl fmt::Display for Reason {
             Self::OwnCopyGone => f.write_str(
                 "Its organizer is outside, and the copy in the mailbox was deleted: that declines the meeting, and the record stays.",
             ),
+            Self::PrivateCopyGone => {
+                f.write_str("A participant has deleted the private copy of it: that declines the meeting.")
+            }
             Self::SeriesMaster => {
                 f.write_str("A series is no record itself; each occurrence inside the horizon is one.")
             }

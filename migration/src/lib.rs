@@ -12,6 +12,7 @@ mod m20261122_000001_initial;
 mod m20261123_000001_instances;
 mod m20261123_000003_audit;
 mod m20261123_000005_web;
+mod m20261128_000005_people;
 
 /// Applies and reverts the migrations.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000001_instances::Migration),
             Box::new(m20261123_000003_audit::Migration),
             Box::new(m20261123_000005_web::Migration),
+            Box::new(m20261128_000005_people::Migration),
         ]
     }
 }

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use espocrm::Fetched;
-use store::links;
 use sync::{
     Action, Field, Item, Link, LinkState, Outcome, Plan, Record, Replica, Seen, Side, Target, Verdict, View, absorb,
 };
@@ -109,7 +108,7 @@ impl Task<'_> {
         // Private copies are written after this: the message ends when they are.
         let copies = context.rules.attendees == sync::Attendees::None && next.kind.is_event();
         let finished = failure.is_none() && !stale && !refused && !copies && !matches!(report, Report::Later(_));
-        self.store(&next, &entries, finished).await?;
+        self.settle(&next, &entries, (finished, matches!(report, Report::Wrote(_)))).await?;
         super::notes::post(context, &entries).await;
         if let Some(error) = failure {
             return Err(error);
@@ -143,20 +142,6 @@ impl Task<'_> {
             let target = Target::Record { kind: record.kind, id: record.id.clone() };
             crate::schedule::publish(self.app, [target], self.cause, None).await?;
         }
-        Ok(())
-    }
-
-    /// Link, history and the end of the message, in one transaction.
-    async fn store(&self, link: &Link, entries: &[store::history::Entry], finished: bool) -> Result<(), WorkError> {
-        let transaction = self.app.store().begin_held().await?;
-        links::save(&transaction, link, self.app.clock().now()).await?;
-        if !entries.is_empty() {
-            store::history::insert_many(&transaction, entries).await?;
-        }
-        if let Some(unit) = self.unit.filter(|_| finished) {
-            store::messages::finish(&transaction, unit, self.app.clock().now()).await?;
-        }
-        transaction.commit().await.map_err(store::StoreError::from)?;
         Ok(())
     }
 }

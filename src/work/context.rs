@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
-use store::bindings::{self, Binding, BindingState};
+use store::bindings::{Binding, BindingState};
 use sync::{Directions, Kind, NewEvents, Owner, Rules};
 
 use super::error::WorkError;
@@ -29,7 +29,7 @@ pub struct Context {
     /// All bindings, for telling whose an address is.
     pub bindings: Arc<Vec<Binding>>,
     /// Addresses of bound mailboxes.
-    pub bound: BTreeSet<String>,
+    pub bound: Arc<BTreeSet<String>>,
 }
 
 impl Context {
@@ -41,12 +41,17 @@ impl Context {
         let espo = app.connections().espocrm().ok_or(WorkError::NotConfigured("EspoCRM"))?;
         let graph = app.connections().graph().ok_or(WorkError::NotConfigured("Microsoft"))?;
         let schema = espo.schema().await?;
-        let all = bindings::list(app.store().read()).await?;
-        let binding = user.and_then(|user| all.iter().find(|binding| binding.user_id == user).cloned());
-        let rules = rules_of(app, user).await?;
-        let bound =
-            all.iter().filter(|b| b.enabled).filter_map(|b| b.mailbox.as_deref().map(sync::text::address)).collect();
-        Ok(Self { app: app.clone(), espo, schema, graph, binding, rules, bindings: Arc::new(all), bound })
+        let directory = app.store().directory().await?;
+        Ok(Self {
+            app: app.clone(),
+            espo,
+            schema,
+            graph,
+            binding: user.and_then(|user| directory.binding(user).cloned()),
+            rules: with_pairs(app, directory.rules(user)),
+            bindings: directory.bindings.clone(),
+            bound: directory.bound.clone(),
+        })
     }
 
     /// The time.
@@ -152,10 +157,9 @@ fn zone(binding: &Binding) -> Tz {
 /// # Errors
 /// When the database cannot be read.
 pub async fn rules_of(app: &App, user: Option<&str>) -> Result<Rules, WorkError> {
-    let read = app.store().read();
-    let rules = match user {
-        Some(user) => store::rules::effective(read, user).await?,
-        None => store::rules::get(read, None).await?.unwrap_or_default().over(&Rules::default()),
-    };
-    Ok(Rules { fields: Directions::of(&app.config().pairs), ..rules })
+    Ok(with_pairs(app, app.store().directory().await?.rules(user)))
+}
+
+fn with_pairs(app: &App, rules: Rules) -> Rules {
+    Rules { fields: Directions::of(&app.config().pairs), ..rules }
 }

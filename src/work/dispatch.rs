@@ -18,6 +18,9 @@ const REST: Duration = Duration::from_millis(500);
 /// The same where another process may have received something.
 const REST_BESIDE_OTHERS: Duration = Duration::from_millis(100);
 
+/// How long to wait for more hands to be free, under load.
+const GATHER: Duration = Duration::from_millis(3);
+
 /// What a worker shares with the others of this process.
 #[derive(Clone)]
 pub struct Worker {
@@ -65,12 +68,14 @@ pub async fn run(app: App) {
     if let Err(error) = take_up(&app).await {
         tracing::error!(error = sentence(&error), "messages of the last run could not be taken up again");
     }
-    let permits = Arc::new(Semaphore::new(app.config().worker.concurrency.max(1)));
+    let most = app.config().worker.concurrency.max(1);
+    let permits = Arc::new(Semaphore::new(most));
     let mut after_lane: Option<String> = None;
     while !app.shutdown().is_cancelled() {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        let free = permits.available_permits() + 1;
         drop(permit);
+        gather(&permits, most).await;
+        let free = permits.available_permits().max(1);
         // While a system is away its work stays where it is, whole and uncounted; one piece finds out when it is back.
         let readiness = app.circuits().readiness(app.clock().now());
         let free = match readiness {
@@ -106,6 +111,12 @@ pub async fn run(app: App) {
             rest(&app).await;
         }
     }
+}
+
+/// Under load, waits a little for more hands to be free: to lease costs the same for one unit and for many.
+async fn gather(permits: &Semaphore, most: usize) {
+    let wanted = u32::try_from(most / 4).unwrap_or(u32::MAX).max(1);
+    drop(tokio::time::timeout(GATHER, permits.acquire_many(wanted)).await);
 }
 
 async fn turn(app: &App, units: usize, after_lane: Option<&str>) -> store::Result<Vec<messages::Unit>> {

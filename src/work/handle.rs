@@ -9,6 +9,7 @@ use store::bindings::{self, BindingState};
 use store::holds::{self, HoldKind, HoldState};
 use store::jobs::{self, Counters};
 use store::messages::{self, Unit};
+use store::settle::Settlement;
 use sync::{Cause, Change, Deletions, LinkState, Reason, Target};
 use tracing::Instrument as _;
 use tracing::field::Empty;
@@ -16,7 +17,7 @@ use tracing::field::Empty;
 use super::dispatch::Worker;
 use super::error::{Fate, WorkError, backoff, sentence};
 use super::items::Place;
-use super::reconcile::{Report, Task, Written};
+use super::reconcile::{Ending, Report, Task, Written};
 use crate::app::App;
 use crate::app::circuits::System;
 use crate::trace::Context;
@@ -77,8 +78,9 @@ fn span(unit: &Unit, context: &Context) -> tracing::Span {
 async fn handle_in_trace(worker: &Worker, unit: Unit) {
     let app = &worker.app;
     let recorded = if app.connections().settings().enabled {
-        let outcome = attempt(worker, &unit).await;
-        record(app, &unit, outcome).await
+        let ending = Ending::new(&unit);
+        let outcome = attempt(worker, &ending).await;
+        record(app, &ending, outcome).await
     } else {
         let until = app.clock().now() + UNTIL_SWITCHED_ON;
         let parked = messages::park(app.store().write(), &unit, until, SWITCHED_OFF, unit.attempts()).await;
@@ -89,7 +91,8 @@ async fn handle_in_trace(worker: &Worker, unit: Unit) {
     }
 }
 
-async fn attempt(worker: &Worker, unit: &Unit) -> Result<Report, WorkError> {
+async fn attempt(worker: &Worker, ending: &Ending<'_>) -> Result<Report, WorkError> {
+    let unit = ending.unit;
     let Some(change) = unit.newest() else { return Ok(Report::Idle(None)) };
     let task = Task {
         app: &worker.app,
@@ -97,7 +100,7 @@ async fn attempt(worker: &Worker, unit: &Unit) -> Result<Report, WorkError> {
         cause: change.cause,
         received: change.received,
         version: echoed(unit),
-        unit: Some(unit),
+        unit: Some(ending),
     };
     match &change.target {
         Target::Record { kind, id } => task.record(*kind, id).await,
@@ -116,7 +119,8 @@ fn echoed(unit: &Unit) -> Option<String> {
     unit.messages.iter().all(|message| message.change.version.as_ref() == Some(&version)).then_some(version)
 }
 
-async fn record(app: &App, unit: &Unit, outcome: Result<Report, WorkError>) -> Result<(), WorkError> {
+async fn record(app: &App, ending: &Ending<'_>, outcome: Result<Report, WorkError>) -> Result<(), WorkError> {
+    let unit = ending.unit;
     let now = app.clock().now();
     let write = app.store().write();
     match outcome {
@@ -131,16 +135,10 @@ async fn record(app: &App, unit: &Unit, outcome: Result<Report, WorkError>) -> R
             if let Report::Held(reason) = &report {
                 hold(app, unit, reason).await?;
             }
-            messages::finish(write, unit, now).await?;
-            if report != Report::Old {
-                supersede(app, unit, now).await?;
+            if !ending.is_over() {
+                end(app, unit, &report, now).await?;
             }
             measure(unit, &report, now);
-            if matches!(report, Report::Wrote(_))
-                && let Some(user) = owner(app, unit).await?
-            {
-                bindings::synced(write, &user, now).await?;
-            }
             count(app, unit, counters(&report)).await
         }
         Err(error) => {
@@ -160,6 +158,18 @@ async fn record(app: &App, unit: &Unit, outcome: Result<Report, WorkError>) -> R
             count(app, unit, Counters { done: 1, failed: 1, ..Counters::default() }).await
         }
     }
+}
+
+/// Ends a unit that was dealt with and did not end with what was stored of it.
+async fn end(app: &App, unit: &Unit, report: &Report, now: DateTime<Utc>) -> Result<(), WorkError> {
+    let wrote = matches!(report, Report::Wrote(_));
+    let settlement = Settlement {
+        ends: Some(unit.end()),
+        in_step: if *report == Report::Old { None } else { in_step(app, unit).await? },
+        synced: if wrote { owner(app, unit).await? } else { None },
+        ..Settlement::at(now)
+    };
+    Ok(app.store().settle(settlement).await?)
 }
 
 /// Parks or buries a unit that failed. True when it is dead.
@@ -331,31 +341,31 @@ pub async fn discard(app: &App, user: &str, decided: DateTime<Utc>) -> Result<()
     Ok(())
 }
 
-/// Where else the same pair is hinted at: whichever end was named, both were looked at.
-async fn both_ends(app: &App, target: &Target) -> Result<Vec<Target>, WorkError> {
-    let read = app.store().read();
-    let link = match target {
-        Target::Record { kind, id } => store::links::by_record(read, *kind, id).await?,
-        Target::Event { user, id } | Target::Todo { user, id, .. } => store::links::by_item(read, user, id).await?,
-        Target::Mailbox { .. } => None,
-    };
+/// Where the same pair is hinted at: whichever end was named, both were looked at.
+#[must_use]
+pub fn targets_of(target: &Target, link: Option<&sync::Link>) -> Vec<Target> {
     let mut targets = vec![target.clone()];
     if let Some(link) = link {
         targets.extend(link.record_id.iter().map(|id| Target::Record { kind: link.kind, id: id.clone() }));
         targets.extend(link.master().map(target_of));
     }
-    Ok(targets)
+    targets
 }
 
 /// A dead letter of something that is in step by now has nothing left to say.
-async fn supersede(app: &App, unit: &Unit, now: DateTime<Utc>) -> Result<(), WorkError> {
-    if let Some(change) = unit.newest()
-        && messages::dead_count(app.store().read()).await? > 0
-    {
-        let targets = both_ends(app, &change.target).await?;
-        messages::supersede(app.store().write(), &targets, change.received, now).await?;
+async fn in_step(app: &App, unit: &Unit) -> Result<Option<(Vec<Target>, DateTime<Utc>)>, WorkError> {
+    let read = app.store().read();
+    let Some(change) = unit.newest() else { return Ok(None) };
+    if messages::dead_count(read).await? == 0 {
+        return Ok(None);
     }
-    Ok(())
+    let target = &change.target;
+    let link = match target {
+        Target::Record { kind, id } => store::links::by_record(read, *kind, id).await?,
+        Target::Event { user, id } | Target::Todo { user, id, .. } => store::links::by_item(read, user, id).await?,
+        Target::Mailbox { .. } => None,
+    };
+    Ok(Some((targets_of(target, link.as_ref()), change.received)))
 }
 
 fn measure(unit: &Unit, report: &Report, now: DateTime<Utc>) {

@@ -3,10 +3,15 @@
 //! The order is always the same: find the link (or what stands for one), hold its lock, read, decide, store the intent where
 //! something is to be created, write, absorb, and store link, history and the end of the message in one transaction.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use chrono::{DateTime, Utc};
 use espocrm::Fetched;
 use store::bindings::BindingState;
+use store::history::Entry;
 use store::links;
+use store::messages::Unit;
+use store::settle::Settlement;
 use sync::{
     Answer, Cause, Item, Link, LinkState, Owner, Plan, Reason, Record, Replica, ReplicaRole, Seen, Side, View, decide,
 };
@@ -66,7 +71,28 @@ pub struct Task<'a> {
     /// The version that the hint named.
     pub version: Option<String>,
     /// The messages that end with it.
-    pub unit: Option<&'a store::messages::Unit>,
+    pub unit: Option<&'a Ending<'a>>,
+}
+
+/// Messages that end with the look for which they asked: in the transaction that stores what came of it.
+pub struct Ending<'a> {
+    /// The messages.
+    pub unit: &'a Unit,
+    ended: AtomicBool,
+}
+
+impl<'a> Ending<'a> {
+    /// They are in hand.
+    #[must_use]
+    pub const fn new(unit: &'a Unit) -> Self {
+        Self { unit, ended: AtomicBool::new(false) }
+    }
+
+    /// True when they have been ended already.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
 }
 
 impl Task<'_> {
@@ -77,6 +103,33 @@ impl Task<'_> {
             Some(link) => self.locked(link, hinted).await,
             None => Ok(Report::Idle(None)),
         }
+    }
+
+    /// Stores a link and what was done, and ends the messages with it where they are dealt with, in one transaction.
+    pub(super) async fn settle(
+        &self,
+        link: &Link,
+        entries: &[Entry],
+        (finished, wrote): (bool, bool),
+    ) -> Result<(), WorkError> {
+        let ending = self.unit.filter(|_| finished);
+        let in_step = ending.and_then(|ending| {
+            let newest = ending.unit.newest()?;
+            Some((super::handle::targets_of(&newest.target, Some(link)), newest.received))
+        });
+        let settlement = Settlement {
+            link: Some(link.clone()),
+            entries: entries.to_vec(),
+            ends: ending.map(|ending| ending.unit.end()),
+            in_step,
+            synced: (ending.is_some() && wrote).then(|| link.owner.clone()),
+            ..Settlement::at(self.app.clock().now())
+        };
+        self.app.store().settle(settlement).await?;
+        if let Some(ending) = ending {
+            ending.ended.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     pub(super) async fn locked(&self, mut link: Link, hinted: Option<Side>) -> Result<Report, WorkError> {
@@ -229,7 +282,7 @@ impl Task<'_> {
                 link.record_modified = Some(fetched.record.modified);
                 link.record_read = Some(now);
                 link.note_files(Side::Espo, &fetched.record.values);
-                links::save_alone(self.app.store(), link, now).await?;
+                self.settle(link, &[], (true, false)).await?;
                 return Ok((None, None));
             }
             return Ok((Some(record), Some(self.item_with_files(context, link).await?)));
@@ -249,7 +302,7 @@ impl Task<'_> {
             }
             link.item_read = Some(now);
             link.note_files(Side::Outlook, &item.values);
-            links::save_alone(self.app.store(), link, now).await?;
+            self.settle(link, &[], (true, false)).await?;
             return Ok((None, None));
         }
         let record = self.record_with_files(context, link).await?;

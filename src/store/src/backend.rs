@@ -71,6 +71,12 @@ pub fn is_shared(connection: &DatabaseConnection) -> bool {
     connection.get_database_backend() != DbBackend::Sqlite
 }
 
+/// How many may write at the same time what workers leave behind: SQLite has one writer, and on servers the way to and fro of a
+/// statement is what takes time.
+pub fn lines(connection: &DatabaseConnection) -> usize {
+    if is_shared(connection) { 4 } else { 1 }
+}
+
 fn server(url: &str, connections: u32) -> ConnectOptions {
     let mut options = quiet(url, connections);
     options

@@ -3,7 +3,7 @@
 //! The settings of a binding are put as a whole ([`upsert`]); its state moves by [`set_state`] alone, and what workers learn
 //! is noted by functions that touch nothing else, so that a worker and a page do not undo each other's work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use entity::bindings::{ActiveModel, Column, Entity, Model};
@@ -15,6 +15,7 @@ use sea_orm::{
 
 use crate::convert::{millis, moment};
 use crate::error::{Result, StoreError};
+use crate::signals;
 
 words! {
     /// Where a binding stands.
@@ -194,7 +195,7 @@ pub async fn upsert(conn: &impl ConnectionTrait, binding: &Binding, now: DateTim
         row.created = Set(millis(binding.created));
         Entity::insert(row).exec_without_returning(conn).await?;
     }
-    Ok(())
+    signals::raise(conn, signals::PEOPLE).await
 }
 
 /// Moves a binding to a state and says why. The binding as it stands then is handed back.
@@ -221,6 +222,7 @@ pub async fn set_state(
         .filter(Column::State.eq(before.state.as_str()))
         .exec(conn)
         .await?;
+    signals::raise(conn, signals::PEOPLE).await?;
     let after = by_user(conn, user_id).await?.ok_or_else(missing)?;
     if done.rows_affected == 0 {
         // Somebody else moved it meanwhile, outside of a transaction of ours.
@@ -243,6 +245,20 @@ pub async fn synced(conn: &impl ConnectionTrait, user_id: &str, at: DateTime<Utc
     Ok(())
 }
 
+/// The same for several users.
+///
+/// # Errors
+/// When the database fails.
+pub async fn synced_all(conn: &impl ConnectionTrait, users: &BTreeSet<&str>, at: DateTime<Utc>) -> Result<()> {
+    Entity::update_many()
+        .col_expr(Column::LastSync, Expr::value(millis(at)))
+        .filter(Column::UserId.is_in(users.iter().copied()))
+        .filter(Column::LastSync.is_null().or(Column::LastSync.lt(millis(at))))
+        .exec(conn)
+        .await?;
+    Ok(())
+}
+
 /// Notes whether the first synchronisation is over.
 ///
 /// # Errors
@@ -250,7 +266,7 @@ pub async fn synced(conn: &impl ConnectionTrait, user_id: &str, at: DateTime<Utc
 pub async fn set_first_sync_done(conn: &impl ConnectionTrait, user_id: &str, done: bool) -> Result<()> {
     let update = Entity::update_many().col_expr(Column::FirstSyncDone, Expr::value(done));
     update.filter(Column::UserId.eq(user_id)).exec(conn).await?;
-    Ok(())
+    signals::raise(conn, signals::PEOPLE).await
 }
 
 /// Notes what was read of a mailbox; what is none stays as it was.
@@ -279,6 +295,7 @@ pub async fn set_profile(
     }
     if any {
         update.exec(conn).await?;
+        signals::raise(conn, signals::PEOPLE).await?;
     }
     Ok(())
 }
@@ -288,7 +305,9 @@ pub async fn set_profile(
 /// # Errors
 /// When the database fails.
 pub async fn delete(conn: &impl ConnectionTrait, user_id: &str) -> Result<bool> {
-    Ok(Entity::delete_by_id(user_id).exec(conn).await?.rows_affected > 0)
+    let done = Entity::delete_by_id(user_id).exec(conn).await?;
+    signals::raise(conn, signals::PEOPLE).await?;
+    Ok(done.rows_affected > 0)
 }
 
 /// How many there are in each state.

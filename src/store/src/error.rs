@@ -57,6 +57,9 @@ pub enum StoreError {
     /// The other processes have given this one up, because it gave no sign of life: somebody else does what it was doing.
     #[error("this process was given up by the others while it was silent; it starts anew")]
     Superseded,
+    /// The process is ending.
+    #[error("the process is ending; what was to be stored is done again by the next one")]
+    Stopped,
     /// A page was asked for with a cursor that no page gave out.
     #[error("`{0}` is not a cursor of this list")]
     Cursor(String),
@@ -74,7 +77,7 @@ impl StoreError {
     pub fn is_busy_or_gone(&self) -> bool {
         match self {
             Self::Database(error) => backend::is_passing(error),
-            Self::Superseded => true,
+            Self::Superseded | Self::Stopped => true,
             _ => false,
         }
     }

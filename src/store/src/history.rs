@@ -156,8 +156,16 @@ fn entry(row: Model) -> Result<Entry> {
 /// # Errors
 /// When the database fails.
 pub async fn insert_many(conn: &impl ConnectionTrait, entries: &[Entry]) -> Result<()> {
+    insert_all(conn, &entries.iter().collect::<Vec<_>>()).await
+}
+
+/// The same for entries of several.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert_all(conn: &impl ConnectionTrait, entries: &[&Entry]) -> Result<()> {
     for chunk in entries.chunks(500) {
-        let rows = chunk.iter().map(row).collect::<Result<Vec<_>>>()?;
+        let rows = chunk.iter().copied().map(row).collect::<Result<Vec<_>>>()?;
         Entity::insert_many(rows).exec_without_returning(conn).await?;
     }
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Free functions over `&impl ConnectionTrait`, one module an aggregate; there is no layer above sea-orm, which is the
 //! portability layer already. A caller that has several things to do begins a transaction ([`Store::begin`]) and hands it to
-//! each of them; nothing in here begins one, [`writer`] aside.
+//! each of them; nothing in here begins one, [`writer`] and [`settle`] aside.
 //!
 //! # One writer
 //! SQLite lets one connection write at a time. [`Store`] therefore has a pool of readers, which are told to refuse writes
@@ -11,8 +11,8 @@
 //! upgrading a read transaction fails with `SQLITE_BUSY`). Inside this process writers wait in line for the connection;
 //! against other processes a busy time-out helps. On other databases both sides are one pool.
 //!
-//! Two rules follow. Who holds a transaction must not begin another one, nor wait for [`writer::Writer::enqueue`]: there is
-//! no second writing connection to give. And nobody keeps a transaction open across a request to EspoCRM or Graph.
+//! Two rules follow. Who holds a transaction must not begin another one, nor wait for [`writer::Writer::enqueue`] or
+//! [`Store::settle`]: there is no second writing connection to give. And nobody keeps a transaction open across a request to EspoCRM or Graph.
 //!
 //! # Time and ids
 //! Both are parameters. Moments are kept as milliseconds; what must be exact to the microsecond lives in JSON documents.
@@ -27,6 +27,7 @@ mod words;
 pub mod audit;
 pub mod bindings;
 pub mod cursors;
+pub mod directory;
 pub mod espo_webhooks;
 pub mod history;
 pub mod holds;
@@ -42,6 +43,7 @@ pub mod rules;
 pub mod sealed;
 pub mod sessions;
 pub mod settings;
+pub mod settle;
 pub mod signals;
 pub mod subscriptions;
 pub mod switches;
@@ -66,6 +68,8 @@ pub struct Store {
     writer: DatabaseConnection,
     pulse: DatabaseConnection,
     holder: Arc<RwLock<Holder>>,
+    lines: settle::Lines,
+    directory: directory::Kept,
 }
 
 /// As whom this process holds locks.
@@ -103,7 +107,26 @@ impl Store {
     /// When the address makes no sense or the database cannot be reached.
     pub async fn open(url: &str) -> Result<Self> {
         let Connected { reader, writer, pulse } = backend::connect(url).await?;
-        Ok(Self { url: url.into(), reader, writer, pulse, holder: Arc::default() })
+        let lines = backend::lines(&writer);
+        let store = Self {
+            url: url.into(),
+            reader,
+            writer,
+            pulse,
+            holder: Arc::default(),
+            lines: settle::Lines::default(),
+            directory: Arc::default(),
+        };
+        // The tasks have a store without lines, or they would keep themselves alive.
+        Ok(Self { lines: settle::Lines::start(&store, lines), ..store })
+    }
+
+    const fn kept(&self) -> &directory::Kept {
+        &self.directory
+    }
+
+    const fn lines(&self) -> &settle::Lines {
+        &self.lines
     }
 
     /// For reading; on SQLite it refuses to write.

@@ -10,6 +10,7 @@ use sync::{Rules, RulesPatch};
 
 use crate::convert::{json, millis, read};
 use crate::error::Result;
+use crate::signals;
 
 const ORGANISATION: &str = "organisation";
 const USER: &str = "user:";
@@ -41,7 +42,7 @@ pub async fn put(
     let row = ActiveModel { scope: Set(scope(user)), patch: Set(json("rules", patch)?), updated: Set(millis(now)) };
     let update = OnConflict::column(Column::Scope).update_columns([Column::Patch, Column::Updated]).to_owned();
     Entity::insert(row).on_conflict(update).exec_without_returning(conn).await?;
-    Ok(())
+    signals::raise(conn, signals::PEOPLE).await
 }
 
 /// Removes the patch of a user, or of the organisation; false when there was none.
@@ -49,7 +50,9 @@ pub async fn put(
 /// # Errors
 /// When the database fails.
 pub async fn delete(conn: &impl ConnectionTrait, user: Option<&str>) -> Result<bool> {
-    Ok(Entity::delete_by_id(scope(user)).exec(conn).await?.rows_affected > 0)
+    let done = Entity::delete_by_id(scope(user)).exec(conn).await?;
+    signals::raise(conn, signals::PEOPLE).await?;
+    Ok(done.rows_affected > 0)
 }
 
 /// The patches of all users that have one, by user.

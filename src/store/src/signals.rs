@@ -13,6 +13,8 @@ use crate::error::Result;
 pub const SETTINGS: &str = "settings";
 /// There is something for the scheduler to do.
 pub const SCHEDULE: &str = "schedule";
+/// Bindings or rules were changed: what is kept of them is to be read anew ([`crate::directory`]).
+pub const PEOPLE: &str = "people";
 /// Held while messages are leased.
 const TURN: &str = "turn";
 
@@ -24,6 +26,15 @@ pub async fn raise(conn: &impl ConnectionTrait, name: &str) -> Result<()> {
     let more = Entity::update_many().col_expr(Column::Version, Expr::col(Column::Version).add(1));
     more.filter(Column::Name.eq(name)).exec(conn).await?;
     Ok(())
+}
+
+/// How one of the numbers stands.
+///
+/// # Errors
+/// When the database fails.
+pub async fn number(conn: &impl ConnectionTrait, name: &str) -> Result<Option<i64>> {
+    let query = Entity::find_by_id(name).select_only().column(Column::Version);
+    Ok(query.into_tuple().one(conn).await?)
 }
 
 /// How the numbers stand.

@@ -5,14 +5,17 @@
 
 mod find;
 
+use std::collections::{BTreeSet, HashMap};
+
 use chrono::{DateTime, Utc};
 use entity::links::{ActiveModel, Column, Entity, Model};
 use entity::replicas;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
-use sync::{Agreed, Day, Field, Link, LinkState, ReplicaRole, Value, When};
+use sync::{Agreed, Day, Field, Link, LinkState, Replica, ReplicaRole, Value, When};
 
 use crate::convert::{json, key, millis, read};
 use crate::error::Result;
+use crate::settle::Settlement;
 use crate::{Store, Transaction};
 
 pub use find::{
@@ -64,6 +67,41 @@ fn starts_at(link: &Link) -> Option<DateTime<Utc>> {
 /// # Errors
 /// When the database fails, or another link has the record or an item (a conflict).
 pub async fn save(conn: &Transaction, link: &Link, now: DateTime<Utc>) -> Result<()> {
+    save_many(conn, &[(link, now)]).await
+}
+
+/// The same for several, in their order.
+///
+/// # Errors
+/// When the database fails, or another link has the record or an item (a conflict).
+pub async fn save_many(conn: &Transaction, links: &[(&Link, DateTime<Utc>)]) -> Result<()> {
+    if links.is_empty() {
+        return Ok(());
+    }
+    let ids = links.iter().map(|(link, _)| link.id.as_str());
+    let known = replicas::Entity::find().filter(replicas::Column::LinkId.is_in(ids)).all(conn).await?;
+    let mut places: HashMap<String, BTreeSet<Place>> = HashMap::new();
+    for row in known {
+        places.entry(row.link_id).or_default().insert((row.user_id, row.item_id, row.list_id, row.role));
+    }
+    for (link, now) in links {
+        save_one(conn, link, places.get(&link.id), *now).await?;
+        places.insert(link.id.clone(), places_of(link));
+    }
+    Ok(())
+}
+
+/// Where a copy is, as a row tells: user, item, list, role.
+type Place = (String, String, Option<String>, String);
+
+fn places_of(link: &Link) -> BTreeSet<Place> {
+    let place = |replica: &Replica| {
+        (replica.user.clone(), replica.item_id.clone(), replica.list.clone(), role(replica.role).to_owned())
+    };
+    link.replicas.iter().map(place).collect()
+}
+
+async fn save_one(conn: &Transaction, link: &Link, places: Option<&BTreeSet<Place>>, now: DateTime<Utc>) -> Result<()> {
     let (series, original_start) = link.occurrence.clone().unzip();
     let row = ActiveModel {
         id: Set(link.id.clone()),
@@ -82,9 +120,15 @@ pub async fn save(conn: &Transaction, link: &Link, now: DateTime<Utc>) -> Result
     };
     // Not an upsert: MySQL would take any unique key for the same row and overwrite another link.
     let updated = Entity::update_many().set(row.clone()).filter(Column::Id.eq(link.id.as_str())).exec(conn).await?;
-    if updated.rows_affected == 0 {
+    let is_new = updated.rows_affected == 0;
+    if is_new {
         Entity::insert(row).exec_without_returning(conn).await?;
-    } else {
+    }
+    // Most often they are where they were: what else is known of them is in the document.
+    if places.map_or(link.replicas.is_empty(), |known| *known == places_of(link)) {
+        return Ok(());
+    }
+    if !is_new {
         replicas::Entity::delete_many().filter(replicas::Column::LinkId.eq(link.id.as_str())).exec(conn).await?;
     }
     let rows = link.replicas.iter().map(|replica| replicas::ActiveModel {
@@ -93,21 +137,22 @@ pub async fn save(conn: &Transaction, link: &Link, now: DateTime<Utc>) -> Result
         link_id: Set(link.id.clone()),
         list_id: Set(replica.list.clone()),
         role: Set(role(replica.role).to_owned()),
-        etag: Set(replica.etag.clone()),
+        // It changes with each write; the document alone has it.
+        etag: Set(None),
     });
-    replicas::Entity::insert_many(rows).exec_without_returning(conn).await?;
+    if !link.replicas.is_empty() {
+        replicas::Entity::insert_many(rows).exec_without_returning(conn).await?;
+    }
     Ok(())
 }
 
-/// The same in a transaction of its own, which rests on the lock of the link.
+/// The same in a transaction of its own, or one shared with others that do so ([`Store::settle`]), which rests on the lock of
+/// the link.
 ///
 /// # Errors
 /// When the database fails, or another link has the record or an item (a conflict).
 pub async fn save_alone(store: &Store, link: &Link, now: DateTime<Utc>) -> Result<()> {
-    let transaction = store.begin_held().await?;
-    save(&transaction, link, now).await?;
-    transaction.commit().await?;
-    Ok(())
+    store.settle(Settlement { link: Some(link.clone()), ..Settlement::at(now) }).await
 }
 
 /// Forgets a link: a late message may then bring back what it buried. False when there was none.

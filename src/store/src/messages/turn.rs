@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use entity::messages::{Column, Entity};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, UpdateMany};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, UpdateMany};
 use sync::{Change, Target};
 
 use super::{ESPO_LANE, Message, MessageState, message};
@@ -49,6 +49,12 @@ pub struct Unit {
 }
 
 impl Unit {
+    /// What is to be ended when it was dealt with.
+    #[must_use]
+    pub fn end(&self) -> End {
+        End { key: self.key.clone(), lease: self.lease.clone() }
+    }
+
     /// Where to look.
     #[must_use]
     pub fn target(&self) -> Option<&Target> {
@@ -90,6 +96,17 @@ impl Unit {
     }
 }
 
+/// The messages of a unit, without them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    key: String,
+    lease: String,
+}
+
+/// So many rows are looked at to find what is first in each lane.
+const LOOK: usize = 64;
+/// So many units are ended by one statement.
+const TOGETHER: usize = 64;
 const QUEUED: &str = MessageState::Queued.as_str();
 const LEASED: &str = MessageState::Leased.as_str();
 const PARKED: &str = MessageState::Parked.as_str();
@@ -154,39 +171,60 @@ async fn choose(conn: &impl ConnectionTrait, turn: &Turn<'_>) -> Result<Vec<(Str
         .into_tuple()
         .all(conn)
         .await?;
+    let look = Ord::max(turn.units.saturating_mul(4), LOOK);
     let mut lanes: Vec<(String, Vec<String>)> = Vec::new();
     let mut passed = turn.after_lane.map(str::to_owned);
     let mut wrapped = passed.is_none();
-    while lanes.len() < turn.units {
-        let Some(lane) = next_lane(conn, passed.as_deref()).await? else {
+    'round: loop {
+        let rows = next_lanes(conn, passed.as_deref(), look).await?;
+        let is_cut = rows.len() >= look;
+        let groups: Vec<&[(String, String)]> = rows.chunk_by(|a, b| a.0 == b.0).collect();
+        for (at, group) in groups.iter().enumerate() {
+            let Some((lane, _)) = group.first() else { continue };
+            // Round once: the lane that was served last is the last one to be asked.
+            if wrapped && turn.after_lane.is_some_and(|start| lane.as_str() > start) {
+                break 'round;
+            }
+            let in_hand = if lane == ESPO_LANE { 0 } else { busy.iter().filter(|(busy, _)| busy == lane).count() };
+            let room = turn.per_lane.saturating_sub(in_hand).min(turn.units);
+            let mut first = first_of(group, &busy, room);
+            if is_cut && at + 1 == groups.len() && first.len() < room {
+                first = heads(conn, lane, &busy, room).await?;
+            }
+            if !first.is_empty() {
+                lanes.push((lane.clone(), first));
+            }
+            if lanes.len() >= turn.units {
+                break 'round;
+            }
+            passed = Some(lane.clone());
+        }
+        if !is_cut {
             if wrapped {
                 break;
             }
             (wrapped, passed) = (true, None);
-            continue;
-        };
-        // Round once: the lane that was served last is the last one to be asked.
-        if wrapped && turn.after_lane.is_some_and(|start| lane.as_str() > start) {
-            break;
         }
-        let in_hand = if lane == ESPO_LANE { 0 } else { busy.iter().filter(|(busy, _)| *busy == lane).count() };
-        let room = turn.per_lane.saturating_sub(in_hand).min(turn.units);
-        let heads = heads(conn, &lane, &busy, room).await?;
-        if !heads.is_empty() {
-            lanes.push((lane.clone(), heads));
-        }
-        passed = Some(lane);
     }
     Ok(interleave(lanes, turn.units))
 }
 
-/// The next lane in which something is queued: one look into the index, however much is queued.
-async fn next_lane(conn: &impl ConnectionTrait, after: Option<&str>) -> Result<Option<String>> {
-    let mut query = Entity::find().select_only().column(Column::Lane).filter(Column::State.eq(QUEUED));
+/// What is queued first in the lanes after that one, as `(lane, key)`: the lanes one after the other, so many rows at most, of
+/// which the last lane may be cut short.
+async fn next_lanes(conn: &impl ConnectionTrait, after: Option<&str>, rows: usize) -> Result<Vec<(String, String)>> {
+    let mut query =
+        Entity::find().select_only().columns([Column::Lane, Column::TargetKey]).filter(Column::State.eq(QUEUED));
     if let Some(after) = after {
         query = query.filter(Column::Lane.gt(after));
     }
-    Ok(query.order_by_asc(Column::Lane).limit(1).into_tuple().one(conn).await?)
+    let query = query.order_by_asc(Column::Lane).order_by_asc(Column::Due).order_by_asc(Column::Id);
+    Ok(query.limit(rows as u64).into_tuple().all(conn).await?)
+}
+
+/// The first targets among the rows of a lane that nobody has in hand.
+fn first_of(rows: &[(String, String)], busy: &[(String, String)], room: usize) -> Vec<String> {
+    let mut seen: BTreeSet<&str> = busy.iter().map(|(_, key)| key.as_str()).collect();
+    rows.iter().filter(|(_, key)| seen.insert(key)).take(room).map(|(_, key)| key.clone()).collect()
 }
 
 /// The first targets of a lane, at most `room` of them. Duplicates at the head may hide some; the next call finds those.
@@ -231,10 +269,18 @@ fn of(unit: &Unit) -> UpdateMany<Entity> {
 }
 
 fn let_go(unit: &Unit, to: MessageState) -> UpdateMany<Entity> {
-    of(unit)
+    ended(of(unit), to)
+}
+
+fn ended(update: UpdateMany<Entity>, to: MessageState) -> UpdateMany<Entity> {
+    update
         .col_expr(Column::State, Expr::value(to.as_str()))
         .col_expr(Column::LeasedBy, Expr::value(None::<String>))
         .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
+}
+
+fn done_at(update: UpdateMany<Entity>, now: DateTime<Utc>) -> UpdateMany<Entity> {
+    update.col_expr(Column::Finished, Expr::value(millis(now))).col_expr(Column::LastError, Expr::value(None::<String>))
 }
 
 /// The unit was dealt with. False when its lease was lost: somebody else deals with it.
@@ -242,10 +288,25 @@ fn let_go(unit: &Unit, to: MessageState) -> UpdateMany<Entity> {
 /// # Errors
 /// When the database fails.
 pub async fn finish(conn: &impl ConnectionTrait, unit: &Unit, now: DateTime<Utc>) -> Result<bool> {
-    let update = let_go(unit, MessageState::Done)
-        .col_expr(Column::Finished, Expr::value(millis(now)))
-        .col_expr(Column::LastError, Expr::value(None::<String>));
-    Ok(update.exec(conn).await?.rows_affected > 0)
+    Ok(done_at(let_go(unit, MessageState::Done), now).exec(conn).await?.rows_affected > 0)
+}
+
+/// The same for several, in one statement as long as they were dealt with at the same time. A lease that was lost meanwhile is
+/// left to whoever has it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn finish_many(conn: &impl ConnectionTrait, ends: &[(&End, DateTime<Utc>)]) -> Result<()> {
+    let Some(now) = ends.iter().map(|(_, now)| *now).max() else { return Ok(()) };
+    for part in ends.chunks(TOGETHER) {
+        let each = part
+            .iter()
+            .map(|(end, _)| Column::TargetKey.eq(end.key.as_str()).and(Column::LeasedBy.eq(end.lease.as_str())));
+        let any = each.fold(Condition::any(), Condition::add);
+        let update = ended(Entity::update_many(), MessageState::Done).filter(Column::State.eq(LEASED)).filter(any);
+        done_at(update, now).exec(conn).await?;
+    }
+    Ok(())
 }
 
 /// The unit is tried again when it is due. `attempts` is the caller's count: waiting for a sign-in is no failure.

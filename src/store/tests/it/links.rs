@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use store::history::{self, ChangeType, Direction, Entry, FieldChange};
+use store::messages::{self, MessageState, Turn};
+use store::settle::Settlement;
 use store::{links, switches};
 use sync::{Agreed, Cause, Day, Field, Kind, Link, LinkState, Replica, ReplicaRole, Side, Value, When};
+use tokio::task::JoinHandle;
 
-use crate::world::{World, at};
+use crate::world::{World, at, record};
 
 fn link(id: &str, owner: &str) -> Link {
     let intent = Link::intent(id.to_owned(), Kind::Meeting, owner.to_owned(), Side::Espo, format!("print-{id}"), at(0));
@@ -321,4 +324,73 @@ async fn what_took_an_entry_back_is_found_and_can_be_taken_back_itself() {
     assert_eq!(found.into_iter().map(|entry| entry.id).collect::<Vec<_>>(), ["05"]);
     history::unmark_reverted(store, "01").await.unwrap();
     assert_eq!(history::get(store, "01").await.unwrap().unwrap().reverted_by, None);
+}
+
+fn entry_of(link: &Link) -> Entry {
+    Entry {
+        link_id: Some(link.id.clone()),
+        record_id: link.record_id.clone(),
+        id: format!("h{}", link.id),
+        ..entry(0, "ann", Direction::ToOutlook)
+    }
+}
+
+fn settled(world: &World, settlement: Settlement) -> JoinHandle<store::Result<()>> {
+    let store = world.store.clone();
+    tokio::spawn(async move { store.settle(settlement).await })
+}
+
+#[tokio::test]
+async fn looks_that_end_at_the_same_time_are_all_stored_and_end_their_messages() {
+    let world = World::new().await;
+    let messages: Vec<_> = (0..20).map(|n| record(&format!("m{n:02}"), &format!("record-{n}"), 0)).collect();
+    let transaction = world.begin().await;
+    messages::insert_many(&transaction, &messages).await.unwrap();
+    let turn = Turn { lease: "a", now: at(1), until: at(60), units: 20, per_lane: 20, after_lane: None };
+    let units = messages::lease_due(&transaction, &turn).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(units.len(), 20);
+    // Somebody else has taken over the first one meanwhile.
+    messages::release(world.store.write(), &units[0]).await.unwrap();
+    let all = units.iter().enumerate().map(|(n, unit)| {
+        let link = link(&n.to_string(), "ann");
+        let settlement = Settlement {
+            entries: vec![entry_of(&link)],
+            link: Some(link),
+            ends: Some(unit.end()),
+            ..Settlement::at(at(5))
+        };
+        settled(&world, settlement)
+    });
+    for stored in all.collect::<Vec<_>>() {
+        stored.await.unwrap().unwrap();
+    }
+    for n in 0..20 {
+        let read = world.store.read();
+        assert!(links::by_record(read, Kind::Meeting, &format!("record-{n}")).await.unwrap().is_some(), "{n}");
+        assert!(history::get(read, &format!("h{n}")).await.unwrap().is_some(), "{n}");
+        let message = messages::get(read, &format!("m{n:02}")).await.unwrap().unwrap();
+        assert_eq!(message.state, if n == 0 { MessageState::Queued } else { MessageState::Done }, "{n}");
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_is_refused_does_not_take_the_others_of_its_commit_with_it() {
+    let world = World::new().await;
+    save(&world, &[link("0", "ann")]).await;
+    let all = (0..10).map(|n| {
+        let mut link = link(&format!("new-{n}"), "bob");
+        if n == 4 {
+            // That record has a link.
+            link.record_id = Some("record-0".to_owned());
+        }
+        settled(&world, Settlement { entries: vec![entry_of(&link)], link: Some(link), ..Settlement::at(at(5)) })
+    });
+    for (n, stored) in all.collect::<Vec<_>>().into_iter().enumerate() {
+        let stored = stored.await.unwrap();
+        assert_eq!(stored.is_err_and(|error| error.is_conflict()), n == 4, "{n}");
+        let there = links::by_id(world.store.read(), &format!("new-{n}")).await.unwrap().is_some();
+        let told = history::get(world.store.read(), &format!("hnew-{n}")).await.unwrap().is_some();
+        assert_eq!((there, told), (n != 4, n != 4), "{n}");
+    }
 }

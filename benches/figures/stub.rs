@@ -1,14 +1,14 @@
 //! EspoCRM and Microsoft as thin as they can be, in a process of their own: they answer from arithmetic, wait as long as they
 //! are told to, and count. They refuse nothing: what is right is shown by the integration tests, here only the cost is.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
-use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use url::form_urlencoded;
@@ -33,6 +33,10 @@ struct Counts {
     graph: AtomicU64,
     tokens: AtomicU64,
     writes: AtomicU64,
+    /// Microseconds that were spent on answers, waiting included.
+    spent: AtomicU64,
+    /// Subjects that were written.
+    subjects: Mutex<HashMap<String, String>>,
 }
 
 #[must_use]
@@ -121,17 +125,20 @@ fn fields(kind: &str) -> Value {
 }
 
 async fn answer(request: HttpRequest, body: Bytes, size: Data<Size>, counts: Data<Counts>) -> HttpResponse {
+    let began = Instant::now();
     let (path, query) = (request.path().to_owned(), request.query_string().to_owned());
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let is_write = !["GET", "POST"].contains(&request.method().as_str());
     counts.writes.fetch_add(u64::from(is_write), Ordering::Relaxed);
-    match parts.as_slice() {
-        ["counts"] => HttpResponse::Ok()
-            .json([&counts.espo, &counts.graph, &counts.tokens, &counts.writes].map(|one| one.load(Ordering::Relaxed))),
+    let response = match parts.as_slice() {
+        ["counts"] => {
+            let all = [&counts.espo, &counts.graph, &counts.tokens, &counts.writes, &counts.spent];
+            return HttpResponse::Ok().json(all.map(|one| one.load(Ordering::Relaxed)));
+        }
         ["api", "v1", rest @ ..] => {
-            counts.espo.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(size.espo).await;
-            HttpResponse::Ok().json(espocrm(rest, &query, **size))
+            let edit = counts.espo.fetch_add(1, Ordering::Relaxed);
+            pause(size.espo).await;
+            HttpResponse::Ok().json(espocrm(rest, &query, **size, edit))
         }
         [_, "oauth2", "v2.0", "token"] => {
             counts.tokens.fetch_add(1, Ordering::Relaxed);
@@ -139,11 +146,20 @@ async fn answer(request: HttpRequest, body: Bytes, size: Data<Size>, counts: Dat
         }
         ["v1.0", "users", _, rest @ ..] => {
             counts.graph.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(size.graph).await;
+            pause(size.graph).await;
             let url = format!("{}{path}?{query}", base(&request));
-            HttpResponse::Ok().json(graph(rest, &url, &body))
+            HttpResponse::Ok().json(graph(rest, &url, &body, &counts.subjects))
         }
         _ => HttpResponse::NotFound().finish(),
+    };
+    let spent = u64::try_from(began.elapsed().as_micros()).unwrap_or_default();
+    counts.spent.fetch_add(spent, Ordering::Relaxed);
+    response
+}
+
+async fn pause(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
     }
 }
 
@@ -151,7 +167,7 @@ fn base(request: &HttpRequest) -> String {
     format!("http://{}", request.connection_info().host())
 }
 
-fn espocrm(rest: &[&str], query: &str, size: Size) -> Value {
+fn espocrm(rest: &[&str], query: &str, size: Size, edit: u64) -> Value {
     match rest {
         ["Settings"] => json!({ "version": "9.3.4", "timeZone": "UTC" }),
         ["Metadata"] => {
@@ -159,9 +175,9 @@ fn espocrm(rest: &[&str], query: &str, size: Size) -> Value {
             fields(kind)
         }
         [kind, id] => {
-            // As after an edit, so that there is something to write.
+            // As after another edit, so that there is something to write each time.
             let mut row = row(kind, number_of(id), size.users);
-            row["name"] = json!(format!("{}, edited", row["name"].as_str().unwrap_or_default()));
+            row["name"] = json!(format!("{}, edited {edit}", row["name"].as_str().unwrap_or_default()));
             row["modifiedAt"] = json!(text(espo_outlook::clock::Clock::System.now()));
             row
         }
@@ -171,8 +187,7 @@ fn espocrm(rest: &[&str], query: &str, size: Size) -> Value {
 }
 
 /// The event of a meeting or call, as it stands beside its record; the id is that of the record.
-#[must_use]
-pub fn event(id: &str, name: &str) -> Value {
+fn event(id: &str, name: &str) -> Value {
     let n = number_of(id);
     let at = |at: DateTime<Utc>| json!({ "dateTime": at.format("%Y-%m-%dT%H:%M:%S.0000000").to_string(), "timeZone": "UTC" });
     json!({
@@ -184,14 +199,18 @@ pub fn event(id: &str, name: &str) -> Value {
     })
 }
 
-fn graph(rest: &[&str], url: &str, body: &[u8]) -> Value {
+fn graph(rest: &[&str], url: &str, body: &[u8], subjects: &Mutex<HashMap<String, String>>) -> Value {
     match rest {
         [.., "delta"] => json!({ "value": [], "@odata.deltaLink": url }),
         ["events", id] => {
-            let name = serde_json::from_slice::<Value>(body)
-                .ok()
-                .and_then(|body| Some(body.get("subject")?.as_str()?.to_owned()));
-            event(id, &name.unwrap_or_else(|| format!("Meeting number {}", number_of(id))))
+            let mut subjects = subjects.lock().unwrap_or_else(PoisonError::into_inner);
+            let written = serde_json::from_slice::<Value>(body).ok();
+            if let Some(subject) = written.and_then(|body| Some(body.get("subject")?.as_str()?.to_owned())) {
+                subjects.insert((*id).to_owned(), subject);
+            }
+            let subject = subjects.get(*id).cloned();
+            drop(subjects);
+            event(id, &subject.unwrap_or_else(|| format!("Meeting number {}", number_of(id))))
         }
         _ => json!({ "value": [] }),
     }
@@ -211,48 +230,7 @@ pub async fn serve(size: Size) -> anyhow::Result<()> {
     Ok(server.run().await?)
 }
 
-/// A child of this program in another role; killed when it is dropped.
-pub struct Role {
-    child: Child,
-    pub first_line: String,
-}
-
-impl Role {
-    /// Starts it and waits for its first line.
-    pub fn start(args: &[String]) -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?).args(args).stdout(Stdio::piped()).spawn()?;
-        let output = child.stdout.take().context("there is no output")?;
-        let mut first_line = String::new();
-        BufReader::new(output).read_line(&mut first_line)?;
-        Ok(Self { child, first_line: first_line.trim().to_owned() })
-    }
-}
-
-impl Drop for Role {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-/// What was asked of the stubs: EspoCRM, Graph, sign-in, writes.
-pub async fn counts(stub: &str) -> anyhow::Result<[u64; 4]> {
+/// What was asked of the stubs: EspoCRM, Graph, sign-in, writes; and the microseconds that they spent on it.
+pub async fn counts(stub: &str) -> anyhow::Result<[u64; 5]> {
     Ok(reqwest::get(format!("{stub}/counts")).await?.json().await?)
-}
-
-/// A line of `/proc/self/status`, in KiB.
-#[must_use]
-pub fn memory(name: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-    line.trim_matches([':', ' ', '\t']).trim_end_matches("kB").trim().parse().unwrap_or_default()
-}
-
-/// CPU seconds of this process so far, user and system.
-#[must_use]
-pub fn cpu() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or_default();
-    (ticks(11) + ticks(12)) / 100.0
 }

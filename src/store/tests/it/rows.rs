@@ -1,5 +1,7 @@
 //! The small aggregates.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use store::bindings::{self, Binding, BindingState};
 use store::holds::{self, HoldKind, HoldState};
@@ -8,8 +10,8 @@ use store::oauth::{self, Pending, Purpose};
 use store::settings::{self, Setting};
 use store::subscriptions::{self, Subscription, SubscriptionState};
 use store::tokens::{self, Token};
-use store::{StoreError, cursors, espo_webhooks, roles, rules};
-use sync::{Attendees, RulesPatch};
+use store::{Store, StoreError, cursors, espo_webhooks, roles, rules};
+use sync::{Attendees, Rules, RulesPatch};
 
 use crate::world::{World, at};
 
@@ -303,4 +305,37 @@ async fn webhooks_and_roles_are_replaced_by_id() {
     roles::put(store, "r", &json!({"access": "edit"}), at(0)).await.unwrap();
     assert_eq!(roles::all(store).await.unwrap(), [("r".to_owned(), json!({"access": "edit"}))].into());
     assert!(roles::delete(store, "r").await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_kept_of_bindings_and_rules_is_read_anew_whoever_changes_them() {
+    let world = World::new().await;
+    let elsewhere = Store::open(&world.url).await.unwrap();
+    let write = elsewhere.write();
+    assert!(world.store.directory().await.unwrap().binding("ann").is_none());
+    bindings::upsert(write, &binding("ann", "Ann@Example.com"), at(0)).await.unwrap();
+    let first = world.store.directory().await.unwrap();
+    assert_eq!(first.binding("ann").unwrap().mailbox.as_deref(), Some("ann@example.com"));
+    assert!(first.bound.contains("ann@example.com") && !first.binding("ann").unwrap().first_sync_done);
+    assert!(Arc::ptr_eq(&first, &world.store.directory().await.unwrap()));
+    bindings::set_first_sync_done(write, "ann", true).await.unwrap();
+    bindings::set_profile(write, "ann", Some("a@example.com"), None, None).await.unwrap();
+    bindings::set_state(write, "ann", BindingState::Paused, "", None, at(1)).await.unwrap();
+    let patch = RulesPatch { attendees: Some(Attendees::None), ..RulesPatch::default() };
+    rules::put(write, Some("ann"), &patch, at(1)).await.unwrap();
+    let second = world.store.directory().await.unwrap();
+    let ann = second.binding("ann").unwrap();
+    assert!(ann.first_sync_done && ann.state == BindingState::Paused && second.bound.contains("a@example.com"));
+    assert_eq!(second.rules(Some("ann")).attendees, Attendees::None);
+    assert_eq!(second.rules(Some("bob")), Rules::default());
+    assert_eq!(second.rules(None), Rules::default());
+    // What was not committed is not seen, and what is committed later is.
+    let transaction = elsewhere.begin().await.unwrap();
+    rules::delete(&transaction, Some("ann")).await.unwrap();
+    bindings::delete(&transaction, "ann").await.unwrap();
+    assert!(world.store.directory().await.unwrap().binding("ann").is_some());
+    transaction.commit().await.unwrap();
+    let third = world.store.directory().await.unwrap();
+    assert!(third.binding("ann").is_none() && third.bound.is_empty());
+    assert_eq!(third.rules(Some("ann")), Rules::default());
 }

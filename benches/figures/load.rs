@@ -59,6 +59,9 @@ pub struct Load {
     pub p99: f64,
     /// How many were answered with a 2xx.
     pub accepted: u64,
+    /// The same, those of the warm-up included.
+    #[serde(default)]
+    pub all: u64,
     /// How many were answered otherwise.
     pub refused: u64,
 }
@@ -103,8 +106,9 @@ pub async fn measure(url: &str, connections: usize, time: Duration) -> anyhow::R
         .map(|n| request(&body(&format!("{:017x}", 0x6_5f0c_0ffe_e100_0000_u64 + n), LENGTH)))
         .collect::<anyhow::Result<_>>()?;
     let requests = Arc::new(requests);
-    run(url, connections, Duration::from_millis(300), requests.clone()).await?;
-    run(url, connections, time, requests).await
+    let warm = run(url, connections, Duration::from_millis(300), requests.clone()).await?;
+    let load = run(url, connections, time, requests).await?;
+    Ok(Load { all: warm.accepted + load.accepted, ..load })
 }
 
 async fn run(url: &str, connections: usize, time: Duration, requests: Arc<Vec<Vec<u8>>>) -> anyhow::Result<Load> {
@@ -140,5 +144,5 @@ async fn run(url: &str, connections: usize, time: Duration, requests: Arc<Vec<Ve
         millis.into_iter().for_each(|one| all.push(one));
     }
     let rate = accepted as f64 / started.elapsed().as_secs_f64();
-    Ok(Load { rate, p50: all.quantile(0.5), p99: all.quantile(0.99), accepted, refused })
+    Ok(Load { rate, p50: all.quantile(0.5), p99: all.quantile(0.99), accepted, all: accepted, refused })
 }

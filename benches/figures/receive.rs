@@ -49,6 +49,8 @@ pub fn serve(folder: &str, queue: &str) -> anyhow::Result<()> {
 fn written(app: &App) -> store::writer::Written {
     match app.queue() {
         Queue::Embedded(writer) => writer.written(),
+        // Confirmed by the broker: nothing is written here.
+        Queue::Rabbit(_) => store::writer::Written::default(),
     }
 }
 
@@ -97,10 +99,10 @@ fn run(receiver: &mut Receiver, connections: usize, time: Duration) -> anyhow::R
     let seconds = time.as_secs_f64().to_string();
     let load = Role::start(&["role", "load", &url, &connections.to_string(), &seconds])?;
     let load: Load = serde_json::from_str(&load.first_line)?;
-    // The warm-up is in the CPU time and in the commits, as in what was accepted by the receiver's own count.
+    // The warm-up is in the CPU time and in the commits, and so it is in what was accepted.
     let after = if receiver.answers { receiver.role.numbers("figures")? } else { Vec::new() };
     let count = |at: usize| Some(after.get(at)?.saturating_sub(*before.get(at)?) as f64);
-    let accepted = count(0).unwrap_or(load.accepted as f64).max(1.0);
+    let accepted = (load.all as f64).max(1.0);
     let micros = |seconds: f64| seconds * 1e6 / accepted;
     let used = micros(receiver.role.cpu() - cpu);
     let brokers = receiver.broker.map(cpu_of).zip(broker).map_or(0.0, |(after, before)| micros(after - before));

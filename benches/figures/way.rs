@@ -77,6 +77,8 @@ pub fn serve(stub: &str, folder: &str, queue: &str, rest: &[&str]) -> anyhow::Re
     anyhow::ensure!(metrics::set_global_recorder(Noticing(applied.clone())).is_ok(), "there is a recorder already");
     let mut config = world::config(stub, folder)?;
     config.queue.url = queue.into();
+    // A queue of its own each time, as the database.
+    config.queue.prefix = format!("bench-{}", Path::new(folder).file_name().unwrap_or_default().display());
     config.worker.concurrency = WORKERS.parse()?;
     crate::threads(2)?.block_on(async {
         let app = App::build(config, espo_outlook::clock::Clock::System).await?;
@@ -96,6 +98,9 @@ fn answer(app: &App, applied: Arc<Applied>, runtime: tokio::runtime::Handle) {
         for line in std::io::stdin().lines().map_while(Result::ok) {
             if line == "go" {
                 let app = app.clone();
+                if let Some(broker) = app.queue().broker() {
+                    runtime.spawn(broker.clone().consume(app.store().clone(), || {}));
+                }
                 runtime.spawn(async move { espo_outlook::work::run(app).await });
             }
             let span = *applied.span.lock().unwrap_or_else(PoisonError::into_inner);

@@ -104,11 +104,19 @@ async fn run(store: Store, mut line: mpsc::Receiver<Job>) {
     // When a user's reconciliation was noted last.
     let mut noted = HashMap::new();
     while line.recv_many(&mut jobs, GROUP).await > 0 {
-        let (group, answers): (Vec<Settlement>, Vec<_>) =
-            jobs.drain(..).map(|job| (job.settlement, job.answer)).unzip();
+        // Who does not wait any more has given back the lock on which it rests.
+        let waiting = jobs.drain(..).filter(|job| !job.answer.is_closed());
+        let (group, answers): (Vec<Settlement>, Vec<_>) = waiting.map(|job| (job.settlement, job.answer)).unzip();
+        if group.is_empty() {
+            continue;
+        }
         match write(&store, &group, &mut noted).await {
             Ok(()) => answers.into_iter().for_each(|answer| tell(answer, Ok(()))),
-            Err(error) if group.len() == 1 => answers.into_iter().for_each(|answer| tell(answer, Err(copy(&error)))),
+            Err(error) if group.len() == 1 => {
+                if let Some(answer) = answers.into_iter().next() {
+                    tell(answer, Err(error));
+                }
+            }
             Err(error) if matches!(error, StoreError::Superseded) => {
                 answers.into_iter().for_each(|answer| tell(answer, Err(StoreError::Superseded)));
             }
@@ -145,6 +153,7 @@ async fn apart(
     }
 }
 
+/// The same for another one who waited for it.
 fn copy(error: &StoreError) -> StoreError {
     match error {
         StoreError::Database(error) => StoreError::Database(error.clone()),

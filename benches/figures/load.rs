@@ -102,9 +102,8 @@ impl Sender {
 
 /// Measures for so long, once all connections are there and warm.
 pub async fn measure(url: &str, connections: usize, time: Duration) -> anyhow::Result<Load> {
-    let requests: Vec<Vec<u8>> = (0..DIFFERENT)
-        .map(|n| request(&body(&format!("{:017x}", 0x6_5f0c_0ffe_e100_0000_u64 + n), LENGTH)))
-        .collect::<anyhow::Result<_>>()?;
+    let requests: Vec<Vec<u8>> =
+        (0..DIFFERENT).map(|n| request(&body(&format!("65f0c0ffee{n:07x}"), LENGTH))).collect::<anyhow::Result<_>>()?;
     let requests = Arc::new(requests);
     let warm = run(url, connections, Duration::from_millis(300), requests.clone()).await?;
     let load = run(url, connections, time, requests).await?;

@@ -56,12 +56,6 @@ impl Role {
     pub fn cpu(&self) -> f64 {
         cpu_of(&self.child.id().to_string())
     }
-
-    /// Its process.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 impl Drop for Role {

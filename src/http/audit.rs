@@ -5,13 +5,14 @@
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, Data};
 use actix_web::{Error, HttpMessage as _};
 use serde_json::{Map, Value, json};
 use store::audit::Entry;
 
+use super::extract;
 use super::problem::Problem;
 use super::session::Caller;
 use crate::app::App;
@@ -56,7 +57,7 @@ pub(super) async fn record(
         return next.call(request).await;
     }
     let Some(app) = request.app_data::<Data<App>>().cloned() else { return next.call(request).await };
-    let body = request.extract::<Bytes>().await?;
+    let body = request.extract::<Bytes>().await.map_err(|error| unreadable(&error))?;
     let pattern = request.match_pattern().unwrap_or_default();
     let route = pattern.strip_prefix("/api/v1").unwrap_or(&pattern);
     let path = request.path().strip_prefix("/api/v1").unwrap_or(request.path()).to_owned();
@@ -70,6 +71,14 @@ pub(super) async fn record(
     };
     end(&app, &entry, status.as_u16()).await;
     outcome
+}
+
+/// Why a body could not be read.
+fn unreadable(error: &Error) -> Problem {
+    match error.as_response_error().status_code() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(extract::LARGEST_BODY),
+        _ => Problem::bad_request(format!("the body cannot be read: {error}")),
+    }
 }
 
 /// Notes that somebody is about to do something.

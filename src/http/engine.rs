@@ -78,6 +78,17 @@ pub(super) async fn binding_activated(app: &App, user: &str) -> Result<(), Probl
     Ok(())
 }
 
+/// Waits until no subscription of a user is being made, and keeps it so. Not for ever: one that is made nevertheless ends by
+/// itself.
+pub(super) async fn keep_subscriptions_still(
+    app: &App,
+    user: &str,
+) -> Result<Option<crate::work::locks::Held>, Problem> {
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
+    let lock = app.locks().acquire(crate::schedule::subscriptions::lock_name(user));
+    Ok(tokio::time::timeout(PATIENCE, lock).await.ok().transpose()?)
+}
+
 /// Removes what a binding has at Microsoft, as far as that is possible: what stays there expires by itself, and its
 /// notifications are dropped as unknown.
 pub(super) async fn leave(app: &App, binding: &Binding) -> Result<(), Problem> {

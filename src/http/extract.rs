@@ -5,8 +5,7 @@ use std::marker::PhantomData;
 
 use actix_web::ResponseError as _;
 use actix_web::error::{InternalError, JsonPayloadError};
-use actix_web::http::StatusCode;
-use actix_web::web::{JsonConfig, PathConfig, QueryConfig, ServiceConfig};
+use actix_web::web::{JsonConfig, PathConfig, PayloadConfig, QueryConfig, ServiceConfig};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -14,10 +13,11 @@ use serde::{Deserialize, Deserializer};
 use super::problem::Problem;
 
 /// Bodies of the admin API are small.
-const LARGEST_BODY: usize = 1 << 20;
+pub(super) const LARGEST_BODY: usize = 1 << 20;
 
 pub(super) fn configure(routes: &mut ServiceConfig) {
     routes
+        .app_data(PayloadConfig::new(LARGEST_BODY))
         .app_data(
             JsonConfig::default()
                 .limit(LARGEST_BODY)
@@ -26,7 +26,7 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
                 .error_handler(|error, _| {
                     let problem = match &error {
                         JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => {
-                            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB")
+                            Problem::too_large(LARGEST_BODY)
                         }
                         JsonPayloadError::Deserialize(error) => {
                             Problem::bad_request(format!("the body cannot be read: {error}"))

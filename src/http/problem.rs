@@ -62,6 +62,13 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, detail)
     }
 
+    /// 413
+    #[must_use]
+    pub fn too_large(limit: usize) -> Self {
+        let detail = format!("the body is larger than {} KiB; send it in parts", limit >> 10);
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    }
+
     /// 422
     #[must_use]
     pub fn unprocessable(detail: impl Into<String>) -> Self {

@@ -81,7 +81,7 @@ pub(super) async fn tick(app: &App, verified: &mut Verified) -> Result<(), WorkE
             }
         };
         let outcome = match outcome {
-            Ok(()) => tend(app, &binding).await,
+            Ok(()) => tend_if_bound(app, &binding).await,
             failed => failed,
         };
         if let Err(error) = outcome {
@@ -98,6 +98,24 @@ pub(super) async fn tick(app: &App, verified: &mut Verified) -> Result<(), WorkE
         }
     }
     Ok(())
+}
+
+/// Whoever makes or removes a mailbox's subscriptions holds this lock. Else one that is being made while its user is unbound
+/// would outlive the binding: it is not stored yet, so that nobody could remove it.
+#[must_use]
+pub fn lock_name(user: &str) -> String {
+    format!("subscriptions:{user}")
+}
+
+/// Tends a mailbox that is bound as it was a moment ago.
+async fn tend_if_bound(app: &App, binding: &Binding) -> Result<(), WorkError> {
+    let _alone = app.locks().acquire(lock_name(&binding.user_id)).await?;
+    match bindings::by_user(app.store().read(), &binding.user_id).await? {
+        Some(now) if now.enabled && now.state == BindingState::Active && now.mailbox == binding.mailbox => {
+            tend(app, &now).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Sees to it that a mailbox has one live subscription on its calendar and, signed in as its user, one on its To Do list.

@@ -81,6 +81,7 @@ pub(in crate::http) async fn put(
     }
     let (state, reason, next_try) = state_of(&app, &mut after, mode, moved).await?;
     (after.state, after.reason, after.next_try) = (state, reason, next_try);
+    let _alone = if moved { engine::keep_subscriptions_still(&app, &id).await? } else { None };
     // While the tokens are still there.
     if let (true, Some(before)) = (moved, &before) {
         engine::leave(&app, before).await?;
@@ -254,6 +255,7 @@ pub(in crate::http) async fn delete(app: Data<App>, caller: Caller, id: Path<Str
     caller.must_edit("enabled")?;
     let binding = store::bindings::by_user(app.store().read(), &id).await?;
     let binding = binding.ok_or_else(|| Problem::not_found(format!("the user `{id}` is not bound")))?;
+    let _alone = engine::keep_subscriptions_still(&app, &id).await?;
     engine::leave(&app, &binding).await?;
     let transaction = app.store().begin().await?;
     forget_mailbox(&transaction, &id).await?;

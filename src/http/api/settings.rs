@@ -284,7 +284,7 @@ pub(in crate::http) async fn put_schedules(
 }
 
 /// What users of an EspoCRM role may do with their own preferences.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Role {
     /// In all.
@@ -293,6 +293,40 @@ pub struct Role {
     /// By field of the preferences.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, Access>,
+}
+
+/// What to say of a role; what is left out keeps its value, null forgets it.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WantedRole {
+    /// In all.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<Access>)]
+    access: Option<Option<Access>>,
+    /// By field of the preferences.
+    #[schema(value_type = BTreeMap<String, Access>)]
+    fields: BTreeMap<String, Option<Access>>,
+}
+
+impl WantedRole {
+    /// All that a role says, and nothing else.
+    pub(in crate::http) fn whole(role: &Role, forgotten: impl IntoIterator<Item = String>) -> Self {
+        let mut fields: BTreeMap<String, Option<Access>> =
+            forgotten.into_iter().map(|field| (field, None)).collect();
+        fields.extend(role.fields.iter().map(|(field, access)| (field.clone(), Some(*access))));
+        Self { access: Some(role.access), fields }
+    }
+
+    fn over(self, mut role: Role) -> Role {
+        role.access = self.access.unwrap_or(role.access);
+        for (field, access) in self.fields {
+            match access {
+                Some(access) => drop(role.fields.insert(field, access)),
+                None => drop(role.fields.remove(&field)),
+            }
+        }
+        role
+    }
 }
 
 /// What one may do.
@@ -326,16 +360,20 @@ pub(in crate::http) async fn show_roles(app: Data<App>) -> Answer<List<ShownRole
     Ok(Json(List::whole(items.collect())))
 }
 
-/// Says what holds for roles, by role id; null forgets a role.
-#[utoipa::path(put, path = "/api/v1/roles", tag = "settings", request_body = BTreeMap<String, Role>, responses((status = 200, body = List<ShownRole>)))]
+/// Says what holds for roles, by role id; what is left out of a role keeps its value, null forgets it: the role, its
+/// access, or one of its fields.
+#[utoipa::path(put, path = "/api/v1/roles", tag = "settings", request_body = BTreeMap<String, WantedRole>, responses((status = 200, body = List<ShownRole>)))]
 pub(in crate::http) async fn put_roles(
     app: Data<App>,
-    wanted: Json<Object<BTreeMap<String, Option<Role>>>>,
+    wanted: Json<Object<BTreeMap<String, Option<Object<WantedRole>>>>>,
 ) -> Answer<List<ShownRole>> {
     let transaction = app.store().begin().await?;
-    for (role_id, role) in wanted.into_inner().0 {
-        match role {
-            Some(role) => {
+    let mut stored = store::roles::all(&transaction).await?;
+    for (role_id, wanted) in wanted.into_inner().0 {
+        let before = stored.remove(&role_id).and_then(|document| serde_json::from_value::<Role>(document).ok());
+        match wanted {
+            Some(Object(wanted)) => {
+                let role = wanted.over(before.unwrap_or_default());
                 let document = serde_json::to_value(&role).map_err(|error| Problem::internal(&error))?;
                 store::roles::put(&transaction, &role_id, &document, app.clock().now()).await?;
             }

@@ -12,7 +12,7 @@ use super::view::View;
 use super::{Page, admin, done, guard, html};
 use crate::app::App;
 use crate::http::access::{PREFERENCES, RULES};
-use crate::http::api::settings::{self, Access, Role};
+use crate::http::api::settings::{self, Access, Role, WantedRole};
 use crate::http::api::users::People;
 use crate::http::extract::Object;
 use crate::http::resource;
@@ -107,10 +107,11 @@ async fn save(app: Data<App>, view: View, form: Form) -> Page {
         _ => None,
     };
     let stored = store::roles::all(app.store().read()).await?;
-    let mut wanted: BTreeMap<String, Option<Role>> = BTreeMap::new();
+    let mut wanted: BTreeMap<String, Option<Object<WantedRole>>> = BTreeMap::new();
     for id in form.all("role") {
         let read = |document: &Value| serde_json::from_value::<Role>(document.clone()).ok();
-        let mut role = stored.get(&id).and_then(read).unwrap_or(Role { access: None, fields: BTreeMap::new() });
+        let mut role = stored.get(&id).and_then(read).unwrap_or_default();
+        let before: Vec<String> = role.fields.keys().cloned().collect();
         role.access = form.raw(&format!("{id}.*")).and_then(access);
         for field in PREFERENCES.iter().chain(&RULES) {
             match form.raw(&format!("{id}.{field}")).and_then(access) {
@@ -120,7 +121,8 @@ async fn save(app: Data<App>, view: View, form: Form) -> Page {
         }
         let says_something = role.access.is_some() || !role.fields.is_empty();
         if says_something || stored.contains_key(&id) {
-            wanted.insert(id, says_something.then_some(role));
+            let whole = says_something.then(|| Object(WantedRole::whole(&role, before)));
+            wanted.insert(id, whole);
         }
     }
     settings::put_roles(app, Json(Object(wanted))).await?;

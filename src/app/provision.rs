@@ -4,11 +4,12 @@
 //! user sees its own webhooks only. `skipOwn` leaves out what the API user does itself: with an administrator account we act
 //! as users, so nothing is left out, and echoes are told by their content anyhow.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use espocrm::{FieldKind, Provision, Webhook};
+use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use store::StoreError;
 use store::leases::Lease;
@@ -122,6 +123,11 @@ async fn lease(app: &App) -> Result<Option<Lease>, ProvisionError> {
     Ok(None)
 }
 
+/// How a webhook is called in a list of steps.
+fn name(event: &str) -> String {
+    format!("webhook {event}")
+}
+
 struct Run<'a> {
     app: &'a App,
     connection: &'a EspoConnection,
@@ -134,7 +140,8 @@ impl Run<'_> {
     async fn all(&self) -> Result<Vec<Step>, ProvisionError> {
         let present = self.connection.client.webhooks().await?;
         let known = store::espo_webhooks::list(self.app.store().read()).await?;
-        let known: BTreeSet<&str> = known.iter().map(|webhook| webhook.id.as_str()).collect();
+        let known: BTreeMap<&str, &store::espo_webhooks::Webhook> =
+            known.iter().map(|webhook| (webhook.id.as_str(), webhook)).collect();
         let mut kept = BTreeSet::new();
         let mut steps = Vec::new();
         for kind in Kind::ALL {
@@ -144,10 +151,11 @@ impl Run<'_> {
                 match good {
                     Some(webhook) => {
                         kept.insert(webhook.id.as_str());
-                        if !known.contains(webhook.id.as_str()) && !self.dry_run {
+                        let is_kept = known.get(webhook.id.as_str()).is_some_and(|known| self.is_same(known, webhook));
+                        if !is_kept && !self.dry_run {
                             self.keep(webhook).await?;
                         }
-                        steps.push(step(event, Done::Present));
+                        steps.push(step(name(&event), Done::Present));
                     }
                     None => steps.push(self.create(event).await?),
                 }
@@ -155,11 +163,11 @@ impl Run<'_> {
         }
         for webhook in present.iter().filter(|webhook| !kept.contains(webhook.id.as_str())) {
             // Ours are those that post to our address, and those that did before the address changed.
-            if webhook.url == self.url || known.contains(webhook.id.as_str()) {
+            if webhook.url == self.url || known.contains_key(webhook.id.as_str()) {
                 steps.push(self.remove(webhook).await?);
             }
         }
-        for id in known.iter().filter(|id| !present.iter().any(|webhook| webhook.id == **id)) {
+        for id in known.keys().filter(|id| !present.iter().any(|webhook| webhook.id == **id)) {
             if !self.dry_run {
                 store::espo_webhooks::delete(self.app.store().write(), id).await?;
             }
@@ -173,12 +181,18 @@ impl Run<'_> {
         webhook.url == self.url && webhook.is_active != Some(false) && webhook.secret_key.is_some()
     }
 
+    /// Whether the secret that we keep is the one that it signs with: in EspoCRM it may have been made anew.
+    fn is_same(&self, known: &store::espo_webhooks::Webhook, webhook: &Webhook) -> bool {
+        let kept = self.app.vault().open_secret(&secret_purpose(&webhook.id), &known.secret);
+        kept.is_ok_and(|kept| webhook.secret_key.as_deref() == Some(kept.expose_secret()))
+    }
+
     async fn create(&self, event: String) -> Result<Step, ProvisionError> {
         if !self.dry_run {
             let webhook = self.connection.client.create_webhook(&event, &self.url, self.skip_own).await?;
             self.keep(&webhook).await?;
         }
-        Ok(step(event, Done::Created))
+        Ok(step(name(&event), Done::Created))
     }
 
     async fn remove(&self, webhook: &Webhook) -> Result<Step, ProvisionError> {
@@ -187,7 +201,7 @@ impl Run<'_> {
             store::espo_webhooks::delete(self.app.store().write(), &webhook.id).await?;
         }
         let note = format!("it posted to {} or was switched off", webhook.url);
-        Ok(Step { note: Some(note), ..step(webhook.event.clone(), Done::Removed) })
+        Ok(Step { note: Some(note), ..step(name(&webhook.event), Done::Removed) })
     }
 
     async fn keep(&self, webhook: &Webhook) -> Result<(), ProvisionError> {
@@ -243,7 +257,7 @@ pub async fn fields(app: &App, dry_run: bool, layout: bool) -> Result<Vec<Step>,
     let mut steps = Vec::new();
     for kind in Kind::ALL {
         for (attribute, form, label) in wanted {
-            let what = format!("{}.{attribute}", kind.entity());
+            let what = format!("field {}.{attribute}", kind.entity());
             if client.has_field(kind, attribute).await? {
                 steps.push(step(what, Done::Present));
             } else if !client.can_act_as_users() {

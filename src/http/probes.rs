@@ -52,14 +52,22 @@ async fn ready(app: Data<App>) -> HttpResponse {
         Some(alarm) => json!({ "state": "alarm", "detail": alarm }),
         None => configured(app.connections().graph().is_some(), "Microsoft"),
     };
+    let espocrm = app.connections().espocrm();
+    let refused = espocrm.as_ref().and_then(|connection| connection.client.refused_credential());
+    let espocrm = match refused {
+        Some(what) => json!({ "state": "refused", "detail": format!("EspoCRM refuses the {what}; enter a valid one") }),
+        None => configured(espocrm.is_some(), "EspoCRM"),
+    };
+    let parts = json!({
+        "queue": queue(&table, broker.as_ref()),
+        "database": part(table.map(drop)),
+        "espocrm": away(&circuits.espocrm).unwrap_or(espocrm),
+        "microsoft": away(&circuits.graph).or_else(|| away(&circuits.sign_in)).unwrap_or(microsoft),
+    });
     let body = json!({
         "status": if is_stopping { "stopping" } else if is_ready { "ready" } else { "not_ready" },
-        "parts": {
-            "queue": queue(&table, broker.as_ref()),
-            "database": part(table.map(drop)),
-            "espocrm": away(&circuits.espocrm).unwrap_or_else(|| configured(app.connections().espocrm().is_some(), "EspoCRM")),
-            "microsoft": away(&circuits.graph).or_else(|| away(&circuits.sign_in)).unwrap_or(microsoft),
-        },
+        "failing": failing(&parts),
+        "parts": parts,
     });
     if is_ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
 }
@@ -98,6 +106,15 @@ fn queue(table: &Result<store::messages::Depth, String>, broker: Option<&Result<
         part["unreadable"] = depth.dead.into();
     }
     part
+}
+
+/// The names of the parts with which something is wrong, whether that keeps the process from its work or not.
+fn failing(parts: &serde_json::Value) -> Vec<&str> {
+    let is_wrong = |part: &serde_json::Value| {
+        part["state"].as_str().is_some_and(|state| ["failed", "away", "alarm", "refused"].contains(&state))
+    };
+    let all = parts.as_object().into_iter().flatten();
+    all.filter(|(_, part)| is_wrong(part)).map(|(name, _)| name.as_str()).collect()
 }
 
 /// What is said of a system that does not answer.

@@ -11,7 +11,7 @@ use crate::app::{App, EspoConnection, Microsoft};
 use crate::work::error::WorkError;
 
 /// How long to wait before the webhooks are looked at again, when EspoCRM could not be asked.
-const AFTER_FAILURE: TimeDelta = TimeDelta::minutes(1);
+const AFTER_FAILURE: TimeDelta = TimeDelta::seconds(10);
 
 /// How things stood at the last look.
 #[derive(Default)]

@@ -130,6 +130,11 @@ pub fn mailbox(app: &App, binding: &Binding, rules: &Rules) -> Result<graph::Mai
     if !binding.enabled {
         return Err(WorkError::NotActive("switched off"));
     }
+    if let (BindingState::Error, Some(next_try)) = (binding.state, binding.next_try) {
+        // A little later than the binding itself.
+        let after = (next_try + Duration::seconds(1) - app.clock().now()).to_std().unwrap_or_default();
+        return Err(WorkError::MailboxRests { after });
+    }
     if binding.state != BindingState::Active {
         return Err(WorkError::NotActive("not active"));
     }

@@ -27,6 +27,12 @@ pub enum WorkError {
     /// The user has no usable binding.
     #[error("the binding of the user is {0}")]
     NotActive(&'static str),
+    /// The mailbox could not be used a moment ago.
+    #[error("the mailbox of the user could not be used; it is looked at again soon")]
+    MailboxRests {
+        /// When that is.
+        after: Duration,
+    },
     /// The ends kept changing while they were read.
     #[error("the item kept changing while it was being written")]
     Restless,
@@ -98,9 +104,20 @@ impl WorkError {
             Self::Store(_) | Self::Queue => Fate::Retry { after: None, counts: false },
             Self::NotConfigured(_) => Fate::Operator,
             Self::NotActive(_) => Fate::SignIn,
-            Self::TooEarly { after } => Fate::Retry { after: Some(*after), counts: false },
+            Self::TooEarly { after } | Self::MailboxRests { after } => {
+                Fate::Retry { after: Some(*after), counts: false }
+            }
             Self::Restless => Fate::Retry { after: None, counts: true },
             Self::Refused(_) => Fate::Dead,
+        }
+    }
+
+    /// When EspoCRM may be asked again with a credential that it refused.
+    #[must_use]
+    pub fn withheld(&self) -> Option<Duration> {
+        match self {
+            Self::Espo(espocrm::Error::Withheld { after, .. }) => Some(*after),
+            _ => None,
         }
     }
 

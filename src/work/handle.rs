@@ -31,6 +31,10 @@ const UNTIL_SWITCHED_ON: TimeDelta = TimeDelta::days(1);
 const WAIT_FOR_PEOPLE: TimeDelta = TimeDelta::minutes(2);
 /// The same for what an operator mends elsewhere, such as an expired secret: nothing tells us.
 const WAIT_FOR_OPERATOR: TimeDelta = TimeDelta::seconds(15);
+/// How long a mailbox that cannot be used is left alone.
+const WAIT_FOR_MAILBOX: TimeDelta = TimeDelta::seconds(30);
+/// How long after the next attempt with a refused credential is allowed.
+const AFTER_THE_NEXT_ATTEMPT: Duration = Duration::from_millis(250);
 /// Deletions of a user within this time are looked at together.
 const TOGETHER: TimeDelta = TimeDelta::minutes(10);
 /// What is found so soon after a hold was confirmed belongs to it.
@@ -155,7 +159,7 @@ async fn record(app: &App, unit: &Unit, outcome: Result<Report, WorkError>) -> R
             };
             tracing::warn!(error = text, target = ?unit.target(), ?fate, attempts = unit.attempts(), "a change could not be applied");
             blame(app, unit, &error, fate).await?;
-            let dead = settle(app, unit, fate, &text, now).await?;
+            let dead = settle(app, unit, fate, &error, now).await?;
             metrics::counter!("espo_outlook_changes_processed_total", "outcome" => if dead { "dead" } else { "parked" }).increment(1);
             count(app, unit, Counters { done: 1, failed: 1, ..Counters::default() }).await
         }
@@ -163,7 +167,8 @@ async fn record(app: &App, unit: &Unit, outcome: Result<Report, WorkError>) -> R
 }
 
 /// Parks or buries a unit that failed. True when it is dead.
-async fn settle(app: &App, unit: &Unit, fate: Fate, text: &str, now: DateTime<Utc>) -> Result<bool, WorkError> {
+async fn settle(app: &App, unit: &Unit, fate: Fate, error: &WorkError, now: DateTime<Utc>) -> Result<bool, WorkError> {
+    let text = &error.sentence();
     let write = app.store().write();
     let config = &app.config().worker;
     let attempts = unit.attempts();
@@ -182,7 +187,14 @@ async fn settle(app: &App, unit: &Unit, fate: Fate, text: &str, now: DateTime<Ut
             Ok(false)
         }
         Fate::SignIn | Fate::Operator | Fate::Mailbox => {
-            let wait = if fate == Fate::Operator { WAIT_FOR_OPERATOR } else { WAIT_FOR_PEOPLE };
+            let wait = match error.withheld() {
+                // Just after the next attempt is allowed: the first that comes makes it, and the others hear of it.
+                Some(after) => delta(after + AFTER_THE_NEXT_ATTEMPT),
+                None if fate == Fate::Operator => WAIT_FOR_OPERATOR,
+                // After the binding itself.
+                None if fate == Fate::Mailbox => WAIT_FOR_MAILBOX + TimeDelta::seconds(1),
+                None => WAIT_FOR_PEOPLE,
+            };
             messages::park(write, unit, now + wait, text, attempts).await?;
             Ok(false)
         }
@@ -195,14 +207,22 @@ fn delta(wait: Duration) -> TimeDelta {
 
 /// Tells the binding what stands in its way, so that its page can say so.
 async fn blame(app: &App, unit: &Unit, error: &WorkError, fate: Fate) -> Result<(), WorkError> {
-    let Some(user) = owner(app, unit).await? else { return Ok(()) };
+    let named = match error {
+        WorkError::Graph(graph::Error::Mailbox { user, .. }) => Some(user.clone()).filter(|user| !user.is_empty()),
+        _ => None,
+    };
+    let user = match named {
+        Some(user) => Some(user),
+        None => owner(app, unit).await?,
+    };
+    let Some(user) = user else { return Ok(()) };
     let state = match (fate, error) {
         (Fate::SignIn, WorkError::Graph(_)) => BindingState::NeedsAuthorization,
         (Fate::Mailbox, _) => BindingState::Error,
         _ => return Ok(()),
     };
     let now = app.clock().now();
-    let next_try = (state == BindingState::Error).then_some(now + WAIT_FOR_PEOPLE);
+    let next_try = (state == BindingState::Error).then_some(now + WAIT_FOR_MAILBOX);
     match bindings::set_state(app.store().write(), &user, state, &error.sentence(), next_try, now).await {
         // Somebody has stopped or removed the binding meanwhile: that stands.
         Ok(_) | Err(store::StoreError::Transition { .. } | store::StoreError::Missing { .. }) => Ok(()),

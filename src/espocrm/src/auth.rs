@@ -26,6 +26,9 @@ pub(crate) const PEOPLE_ATTEMPTS: usize = 5;
 /// All together: what is in flight when the last one is counted still stays below EspoCRM's ten.
 const ALL_ATTEMPTS: usize = 8;
 const WINDOW: TimeDelta = TimeDelta::seconds(60);
+/// So many refusals in a row may come at once; then attempts are spread over the minute, so that a credential that is mended is
+/// found out soon and not when the minute is over.
+const AT_ONCE: usize = 2;
 
 /// As whom a request goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +79,16 @@ impl Refusals {
     }
 }
 
+/// How long to wait, with so many attempts a minute of which two may come at once, until the next one.
+fn spread(refusals: &VecDeque<DateTime<Utc>>, limit: usize, now: DateTime<Utc>) -> std::result::Result<(), Duration> {
+    let Some(last) = refusals.back().filter(|_| refusals.len() >= AT_ONCE) else { return Ok(()) };
+    let gap = WINDOW / i32::try_from(limit.saturating_sub(AT_ONCE) + 1).unwrap_or(1);
+    match (*last + gap - now).to_std() {
+        Ok(wait) if !wait.is_zero() => Err(wait),
+        _ => Ok(()),
+    }
+}
+
 fn below(
     refusals: &mut VecDeque<DateTime<Utc>>,
     limit: usize,
@@ -104,6 +117,7 @@ pub(crate) struct Gate {
 #[derive(Default)]
 struct State {
     accepted: bool,
+    refused: bool,
     refusals: VecDeque<DateTime<Utc>>,
 }
 
@@ -135,12 +149,18 @@ impl Gate {
     pub(crate) fn refused(&self, at: DateTime<Utc>) {
         self.all.add(at);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.accepted = false;
+        (state.accepted, state.refused) = (false, self.one_credential);
         state.refusals.push_back(at);
     }
 
     pub(crate) fn accepted(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).accepted = self.one_credential;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.accepted, state.refused) = (self.one_credential, false);
+    }
+
+    /// True when the last that was heard of the credential is that it is refused.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).refused
     }
 
     fn is_accepted(&self) -> bool {
@@ -148,7 +168,12 @@ impl Gate {
     }
 
     fn check(&self, now: DateTime<Utc>) -> std::result::Result<(), Duration> {
-        below(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).refusals, self.limit, now)?;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        below(&mut state.refusals, self.limit, now)?;
+        if self.one_credential {
+            spread(&state.refusals, self.limit, now)?;
+        }
+        drop(state);
         self.all.check(self.all_limit, now)
     }
 }
@@ -164,12 +189,21 @@ mod tests {
     #[tokio::test]
     async fn a_refused_key_is_tried_five_times_a_minute_and_then_again() {
         let gate = Gate::new(KEY_ATTEMPTS, Refusals::default());
-        for second in 0..5 {
-            assert!(gate.enter(|| at(second)).await.is_ok());
-            gate.refused(at(second));
+        let mut attempts = Vec::new();
+        for second in 0..600 {
+            if gate.enter(|| at(second)).await.is_ok() {
+                gate.refused(at(second));
+                attempts.push(second);
+            }
         }
-        assert_eq!(gate.enter(|| at(10)).await.err(), Some(Duration::from_secs(50)));
-        assert!(gate.enter(|| at(60)).await.is_ok(), "the oldest refusal has left the window");
+        let within_a_minute = |from: &i64| attempts.iter().filter(|at| (*from..from + 60).contains(at)).count();
+        assert_eq!(attempts.iter().map(within_a_minute).max(), Some(5), "{attempts:?}");
+        let longest = attempts.windows(2).map(|two| two[1] - two[0]).max();
+        assert!(longest <= Some(16), "a key that is mended waits for the next attempt: {attempts:?}");
+        assert_eq!(attempts[..2], [0, 1], "one refusal may be a slip");
+        assert!(gate.is_refused());
+        gate.accepted();
+        assert!(!gate.is_refused());
     }
 
     #[tokio::test]
@@ -193,11 +227,11 @@ mod tests {
             people.refused(at(second));
         }
         assert_eq!(people.enter(|| at(10)).await.err(), Some(Duration::from_secs(50)));
-        for _ in 0..3 {
-            assert!(key.enter(|| at(10)).await.is_ok());
-            key.refused(at(10));
+        for second in [10, 10, 26] {
+            assert!(key.enter(|| at(second)).await.is_ok());
+            key.refused(at(second));
         }
-        assert!(key.enter(|| at(10)).await.is_err(), "eight refusals within the minute");
+        assert!(key.enter(|| at(45)).await.is_err(), "eight refusals within the minute");
         assert!(people.enter(|| at(69)).await.is_ok(), "only the three of the key are left");
     }
 

@@ -199,6 +199,12 @@ impl Client {
         }
     }
 
+    /// What EspoCRM refuses, as far as is known: a credential that was refused when it was last used.
+    #[must_use]
+    pub fn refused_credential(&self) -> Option<&'static str> {
+        [Identity::Key, Identity::Admin].into_iter().find(|one| self.gate(*one).is_refused()).map(Identity::credential)
+    }
+
     /// The permission of the circuit.
     pub(crate) fn enter(&self) -> crate::Result<circuit::Pass> {
         self.inner.circuit.enter(self.now()).map_err(|after| crate::Error::Away { after })

@@ -77,6 +77,7 @@ impl Client {
         let header = step.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
         let after = self.retry_after(header.and_then(|(_, value)| value.as_str()));
         let refusal = Refusal::read(step.status, step.body.to_string().as_bytes(), after, false);
+        let refusal = Refusal { user: mailbox.user.clone(), ..refusal };
         if refusal.is_gone() {
             return Ok(Seen::Gone);
         }

@@ -305,7 +305,10 @@ impl Client {
         }
         match outcome {
             Ok(answer) => Ok(Opened { answer, permit, pass }),
-            Err(failure) => {
+            Err(mut failure) => {
+                if let Failure::Refused(refusal) = &mut failure {
+                    mailbox.user.clone_into(&mut refusal.user);
+                }
                 self.told(pass, Some(&failure));
                 Err(failure)
             }

@@ -72,6 +72,8 @@ pub enum Error {
         "the mailbox cannot be used ({code}: {message}); check that the user exists, has an Exchange Online licence and that no access policy excludes this app"
     )]
     Mailbox {
+        /// Whose, where it was a request to a mailbox.
+        user: String,
         /// Graph's code.
         code: String,
         /// Graph's words, for people.
@@ -241,6 +243,8 @@ pub(crate) struct Refusal {
     pub request_id: String,
     pub after: Option<Duration>,
     pub write: bool,
+    /// Whose mailbox it was about.
+    pub user: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -293,9 +297,9 @@ impl Refusal {
 
     pub fn into_error(self, application: bool) -> Error {
         let code = self.code();
-        let Self { status, message, after, write, .. } = self.clone();
+        let Self { status, message, after, write, user, .. } = self.clone();
         if self.is_mailbox() {
-            return Error::Mailbox { code, message };
+            return Error::Mailbox { user, code, message };
         }
         if self.is_resync() {
             return Error::ResyncNeeded;
@@ -309,7 +313,7 @@ impl Refusal {
         match status {
             401 => Error::Unauthorized { message, application },
             // A refused read says that the mailbox as a whole is closed to us; a refused write may be about this item.
-            403 if !write => Error::Mailbox { code, message },
+            403 if !write => Error::Mailbox { user, code, message },
             404 => Error::NotFound { message },
             409 => Error::Conflict { message },
             429 => Error::Throttled { after: after.unwrap_or(DEFAULT_PAUSE) },

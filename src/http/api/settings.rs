@@ -311,8 +311,7 @@ pub struct WantedRole {
 impl WantedRole {
     /// All that a role says, and nothing else.
     pub(in crate::http) fn whole(role: &Role, forgotten: impl IntoIterator<Item = String>) -> Self {
-        let mut fields: BTreeMap<String, Option<Access>> =
-            forgotten.into_iter().map(|field| (field, None)).collect();
+        let mut fields: BTreeMap<String, Option<Access>> = forgotten.into_iter().map(|field| (field, None)).collect();
         fields.extend(role.fields.iter().map(|(field, access)| (field.clone(), Some(*access))));
         Self { access: Some(role.access), fields }
     }

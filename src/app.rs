@@ -68,8 +68,19 @@ struct AdminToken {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The database cannot be used.
+    #[error("the database cannot be used; check database.url ({called})")]
+    Open {
+        /// What it is called.
+        called: String,
+        /// Why.
+        source: StoreError,
+    },
+    /// It failed later.
     #[error("the database cannot be used; check database.url")]
     Database(#[source] StoreError),
+    /// It lacks steps of the schema, and nobody wanted them to be made.
+    #[error("the database schema lacks {0} steps; run `espo-outlook migrate up`, or leave out --no-migrate")]
+    Behind(usize),
     /// The schema could not be brought up to date.
     #[error("the database schema cannot be brought up to date")]
     Migration(#[source] StoreError),
@@ -126,9 +137,17 @@ impl App {
         // A second service in one process has installed it already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let metrics = crate::telemetry::metrics()?;
-        let store = Store::open(config.database.url.expose_secret()).await.map_err(StartError::Database)?;
+        let url = config.database.url.expose_secret();
+        let away = |source| StartError::Open { called: store::called(url), source };
+        let store = Store::open(url).await.map_err(away)?;
         if options.migrate {
             store.migrate_up().await.map_err(StartError::Migration)?;
+        } else {
+            let pending = store.migrate_status().await.map_err(StartError::Migration)?;
+            match pending.iter().filter(|one| !one.applied).count() {
+                0 => {}
+                pending => return Err(StartError::Behind(pending)),
+            }
         }
         let vault = Vault::open(&config)?;
         let ids = options.ids.unwrap_or_else(|| Ids::system(clock.clone()));

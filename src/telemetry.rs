@@ -17,7 +17,22 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::clock::Clock;
 use crate::config::{Log, LogFormat};
 
-/// Sends logs to the standard error output. A second call changes nothing.
+#[cfg(feature = "otel")]
+mod otlp;
+
+#[cfg(feature = "otel")]
+static EXPORT: std::sync::OnceLock<otlp::Export> = std::sync::OnceLock::new();
+
+/// Waits, not for long, until the traces of what was done are sent; without the feature `otel` there are none.
+pub async fn flush() {
+    #[cfg(feature = "otel")]
+    if let Some(export) = EXPORT.get() {
+        export.flush().await;
+    }
+}
+
+/// Sends logs to the standard error output, and traces to a collector where the environment names one (feature `otel`). A second
+/// call changes nothing.
 pub fn init(log: &Log) {
     let wanted = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
     let wanted = wanted.unwrap_or_else(|| log.filter.clone());
@@ -34,12 +49,23 @@ pub fn init(log: &Log) {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let registry = tracing_subscriber::registry().with(filter).with(Tail);
-    let done = if json {
-        registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init()
+    let shown = if json {
+        tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed()
     } else {
-        registry.with(tracing_subscriber::fmt::layer().with_ansi(terminal).with_writer(std::io::stderr)).try_init()
+        tracing_subscriber::fmt::layer().with_ansi(terminal).with_writer(std::io::stderr).boxed()
     };
+    let registry = tracing_subscriber::registry().with(shown.and_then(Tail).with_filter(filter));
+    #[cfg(feature = "otel")]
+    let registry = {
+        let (layer, export) = otlp::start().unzip();
+        if let Some(export) = export {
+            drop(EXPORT.set(export));
+        }
+        // Whatever the log shows.
+        let ours = ["espo_outlook", "espocrm", "graph"].map(|target| (target, tracing::Level::DEBUG));
+        registry.with(layer.with_filter(tracing_subscriber::filter::Targets::new().with_targets(ours)))
+    };
+    let done = registry.try_init();
     // In tests another subscriber may be there already: it serves as well.
     drop(done);
 }

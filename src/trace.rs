@@ -23,6 +23,7 @@ tokio::task_local! {
 pub struct Context {
     trace: String,
     span: String,
+    parent: Option<String>,
     flags: u8,
 }
 
@@ -49,7 +50,7 @@ impl FromStr for Context {
             return Err(Malformed);
         }
         let flags = u8::from_str_radix(flags, 16).ok().filter(|_| flags.len() == 2).ok_or(Malformed)?;
-        Ok(Self { trace: trace.to_owned(), span: span.to_owned(), flags })
+        Ok(Self { trace: trace.to_owned(), span: span.to_owned(), parent: None, flags })
     }
 }
 
@@ -63,14 +64,14 @@ impl Context {
     /// A new trace.
     #[must_use]
     pub fn new(ids: &Ids) -> Self {
-        Self { trace: plain(ids), span: span(ids), flags: 1 }
+        Self { trace: plain(ids), span: span(ids), parent: None, flags: 1 }
     }
 
     /// The next step in the trace that a text names; a new trace when it names none.
     #[must_use]
     pub fn after(parent: Option<&str>, ids: &Ids) -> Self {
         match parent.and_then(|text| text.parse::<Self>().ok()) {
-            Some(parent) => Self { span: span(ids), ..parent },
+            Some(before) => Self { span: span(ids), parent: Some(before.span), ..before },
             None => Self::new(ids),
         }
     }
@@ -85,6 +86,12 @@ impl Context {
     #[must_use]
     pub fn span_id(&self) -> &str {
         &self.span
+    }
+
+    /// The id of the step before, where it was told.
+    #[must_use]
+    pub fn parent_id(&self) -> Option<&str> {
+        self.parent.as_deref()
     }
 
     /// Does something in this context.
@@ -152,6 +159,7 @@ mod tests {
         let next = Context::after(Some(GIVEN), &ids);
         assert_eq!(next.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_ne!(next.span_id(), "00f067aa0ba902b7");
+        assert_eq!(next.parent_id(), Some("00f067aa0ba902b7"));
         let fresh = Context::after(Some("nonsense"), &ids);
         assert_ne!(fresh.trace_id(), next.trace_id());
         assert!(fresh.to_string().parse::<Context>().is_ok());

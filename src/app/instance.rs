@@ -272,7 +272,7 @@ async fn give_up(app: App, silent: Vec<Instance>) {
         };
         match removed.await {
             Ok(true) => {
-                tracing::warn!(instance = one.id, "a process is silent; what it had in hand is taken over");
+                tracing::warn!(instance.id = one.id, "a process is silent; what it had in hand is taken over");
                 app.queue().wake().notify_one();
             }
             Ok(false) => {}

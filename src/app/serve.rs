@@ -1,8 +1,10 @@
 //! Serving: the parts of the process, and their ordered end.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::str::FromStr;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +51,41 @@ pub enum ServeError {
     /// The other processes cannot be told.
     #[error("the database cannot be used; check database.url")]
     Join(#[source] store::StoreError),
+    /// Another process is that already.
+    #[error(
+        "another process is the {part} on this SQLite file already; stop it, or give both a database that processes share: database.url = postgres://... or mysql://..."
+    )]
+    Taken {
+        /// Worker or scheduler.
+        part: &'static str,
+    },
+    /// Nobody could be told.
+    #[error("no lock file can be made beside the database")]
+    Claim(#[source] std::io::Error),
+}
+
+/// A SQLite file has one worker and one scheduler: what keeps two from doing the same is in the memory of the process. One that
+/// is just ending is waited for.
+async fn claim(app: &App, roles: &BTreeSet<Role>) -> Result<Vec<std::fs::File>, ServeError> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    const TRIES: u32 = 50;
+    let mut claimed = Vec::new();
+    for (role, part) in [(Role::Worker, "worker"), (Role::Scheduler, "scheduler")] {
+        if !roles.contains(&role) {
+            continue;
+        }
+        let mut tries = 0;
+        claimed.extend(loop {
+            match app.store().claim(part) {
+                Ok(file) => break file,
+                Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(ServeError::Claim(error)),
+                Err(_) if tries == TRIES => return Err(ServeError::Taken { part }),
+                Err(_) => tries += 1,
+            }
+            tokio::time::sleep(PAUSE).await;
+        });
+    }
+    Ok(claimed)
 }
 
 /// Runs the service until its [`App::shutdown`] is cancelled: then it accepts nothing any more, finishes what is in hand, and
@@ -58,6 +95,7 @@ pub enum ServeError {
 ///
 /// When the HTTP server cannot run.
 pub async fn serve(app: App, listener: TcpListener, roles: BTreeSet<Role>) -> Result<(), ServeError> {
+    let claimed = claim(&app, &roles).await?;
     instance::join(&app, listener.local_addr().ok()).await.map_err(ServeError::Join)?;
     let end = CancellationToken::new();
     let life = tokio::spawn(instance::run(app.clone(), end.clone()));
@@ -102,6 +140,7 @@ pub async fn serve(app: App, listener: TcpListener, roles: BTreeSet<Role>) -> Re
     if let Err(error) = app.store().clone().close().await {
         tracing::warn!(%error, "the database could not be closed in order");
     }
+    drop(claimed);
     tracing::info!("stopped");
     outcome.map_err(ServeError::Http)
 }

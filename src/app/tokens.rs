@@ -250,7 +250,7 @@ impl TokenStore {
 
     async fn ask_to_sign_in(&self, user: &str, error: &AuthError) -> Result<(), AuthError> {
         let Inner { store, clock, .. } = &*self.purse.0;
-        tracing::warn!(user, %error, "the user has to sign in with Microsoft again");
+        tracing::warn!(user.id = user, %error, "the user has to sign in with Microsoft again");
         let sentence =
             format!("Microsoft wants a new sign-in ({error}). Use the user's sign-in link; work waits until then.");
         let state = BindingState::NeedsAuthorization;

@@ -19,10 +19,10 @@ use crate::vault::Vault;
 #[derive(Debug, ClapArgs)]
 pub struct SyncArgs {
     /// `meeting`, `call` or `task`; else all.
-    #[arg(long)]
+    #[arg(long, value_parser = kind)]
     kind: Option<String>,
     /// `to-outlook` or `to-espo`; else as the rules say.
-    #[arg(long)]
+    #[arg(long, value_parser = ["to-outlook", "to-espo"])]
     direction: Option<String>,
     /// EspoCRM id of one user; else all.
     #[arg(long)]
@@ -38,7 +38,7 @@ pub struct SyncArgs {
 /// Which changes.
 #[derive(Debug, ClapArgs)]
 pub struct HistoryArgs {
-    #[arg(long)]
+    #[arg(long, value_parser = kind)]
     kind: Option<String>,
     /// EspoCRM id of one record.
     #[arg(long)]
@@ -99,6 +99,12 @@ pub struct RevertArgs {
     /// Prints JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// A kind, written in any case.
+fn kind(text: &str) -> Result<String, String> {
+    let kind: Result<sync::Kind, _> = text.parse();
+    kind.map(|kind| kind.to_string()).map_err(|_| "expected meeting, call or task".to_owned())
 }
 
 /// Our own address, as this machine reaches it.

@@ -110,6 +110,12 @@ impl Cli {
     ///
     /// When it could not be done; the message says what to do about it.
     pub async fn run(self) -> anyhow::Result<()> {
+        let outcome = self.obey().await;
+        crate::telemetry::flush().await;
+        outcome
+    }
+
+    async fn obey(self) -> anyhow::Result<()> {
         let command = self.command.unwrap_or_else(|| Command::Serve(serve::Args::default()));
         match command {
             Command::Openapi => return say(&crate::http::openapi::json()?),

@@ -100,7 +100,7 @@ pub(super) async fn leave(app: &App, binding: &Binding) -> Result<(), Problem> {
         let (graph, mailbox) = (graph.clone(), mailbox.clone());
         let done = app.on_main(async move { graph.unsubscribe(&mailbox, &subscription.id).await }).await;
         if let Some(Err(error)) = done {
-            tracing::warn!(user = binding.user_id, %error, "a subscription could not be removed; it expires by itself");
+            tracing::warn!(user.id = binding.user_id, %error, "a subscription could not be removed; it expires by itself");
         }
     }
     Ok(())
@@ -125,7 +125,7 @@ pub(super) async fn renew(app: &App, subscriptions: &[store::subscriptions::Subs
 
 /// A hold was decided: the scheduler goes on with what waited for it.
 pub(super) fn hold_decided(app: &App, hold: &Hold) {
-    tracing::info!(hold = hold.id, user = hold.user_id, state = hold.state.as_str(), "a hold was decided");
+    tracing::info!(hold.id = hold.id, user.id = hold.user_id, state = hold.state.as_str(), "a hold was decided");
     app.wake_schedule();
 }
 

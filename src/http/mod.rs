@@ -49,6 +49,7 @@ pub fn server(app: &App, listener: TcpListener, roles: &BTreeSet<Role>) -> std::
     if receives {
         tokio::spawn(receiver::keep_known(app.clone(), webhooks.clone(), subscriptions.clone()));
     }
+    let writes = web::Data::new(probes::Writes::default());
     let people = web::Data::new(api::users::People::default());
     let server = HttpServer::new(move || {
         ActixApp::new()
@@ -56,6 +57,7 @@ pub fn server(app: &App, listener: TcpListener, roles: &BTreeSet<Role>) -> std::
             .app_data(webhooks.clone())
             .app_data(subscriptions.clone())
             .app_data(people.clone())
+            .app_data(writes.clone())
             .wrap(headers())
             .wrap(from_fn(in_trace))
             .configure(|routes| configure(routes, receives))
@@ -94,6 +96,7 @@ async fn in_trace(
         "request",
         trace.id = context.trace_id(),
         span.id = context.span_id(),
+        parent.id = context.parent_id(),
         http.request.method = request.method().as_str(),
         url.path = request.path(),
     );

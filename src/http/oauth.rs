@@ -174,7 +174,7 @@ async fn end(app: &App, answer: Callback, cookie: Option<&str>) -> Result<String
     if binding.enabled {
         engine::binding_activated(app, &binding.user_id).await?;
     }
-    tracing::info!(user = binding.user_id, "a user has signed in with Microsoft");
+    tracing::info!(user.id = binding.user_id, "a user has signed in with Microsoft");
     Ok(mailbox)
 }
 
@@ -255,10 +255,12 @@ async fn learn_zone(app: &App, user: &str, address: &str) {
     match app.on_main(async move { graph.zone(&mailbox).await }).await {
         Some(Ok(zone)) => {
             if let Err(error) = store::bindings::set_profile(app.store().write(), user, None, None, Some(&zone)).await {
-                tracing::warn!(user, error = %Chain(&error), "the mailbox's time zone cannot be stored");
+                tracing::warn!(user.id = user, error = %Chain(&error), "the mailbox's time zone cannot be stored");
             }
         }
-        Some(Err(error)) => tracing::warn!(user, error = %Chain(&error), "the mailbox's time zone cannot be read"),
+        Some(Err(error)) => {
+            tracing::warn!(user.id = user, error = %Chain(&error), "the mailbox's time zone cannot be read")
+        }
         None => {}
     }
 }

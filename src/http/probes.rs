@@ -1,5 +1,7 @@
 //! `/healthz`, `/readyz`, `/metrics`.
 
+use std::time::{Duration, Instant};
+
 use actix_web::HttpResponse;
 use actix_web::web::{self, Data, ServiceConfig};
 use circuit::{Circuit, State};
@@ -22,6 +24,30 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
         .service(resource("/metrics", "GET").route(web::get().to(metrics)));
 }
 
+/// Whether the database takes anything: one that can be read may be full, or held by somebody else. To find out costs a commit,
+/// so that an answer serves for a while.
+#[derive(Default)]
+pub struct Writes(tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>);
+
+impl Writes {
+    const LIVES: Duration = Duration::from_secs(2);
+
+    async fn last(&self, app: &App) -> Result<(), String> {
+        let mut last = self.0.lock().await;
+        if let Some((at, outcome)) = &*last
+            && at.elapsed() < Self::LIVES
+        {
+            return outcome.clone();
+        }
+        let outcome = match tokio::time::timeout(PROBE, app.store().try_write(app.clock().now())).await {
+            Ok(written) => written.map_err(|error| format!("it takes nothing: {}", Chain(&error))),
+            Err(_) => Err("it takes nothing: somebody else may hold it".to_owned()),
+        };
+        *last = Some((Instant::now(), outcome.clone()));
+        outcome
+    }
+}
+
 /// The process runs.
 async fn health() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "ok" }))
@@ -29,10 +55,11 @@ async fn health() -> HttpResponse {
 
 /// The process can do its work; else 503, with the part that fails. A system that is not configured yet is no failure, and
 /// neither is one that is away: changes wait for it.
-async fn ready(app: Data<App>) -> HttpResponse {
+async fn ready(app: Data<App>, writes: Data<Writes>) -> HttpResponse {
     let table = async {
         match tokio::time::timeout(PROBE, store::messages::depth(app.store().read())).await {
-            Ok(asked) => asked.map_err(|error| Chain(&error).to_string()),
+            Ok(Ok(depth)) => writes.last(&app).await.map(|()| depth),
+            Ok(Err(error)) => Err(Chain(&error).to_string()),
             Err(_) => Err("the database does not answer".to_owned()),
         }
     };

@@ -198,7 +198,7 @@ async fn confirm(app: &App, people: &People, session: &mut Session, now: DateTim
             Ok(false)
         }
         Err(error) => {
-            tracing::warn!(user = id, error, "EspoCRM cannot be asked about a user who is signed in");
+            tracing::warn!(user.id = id, error, "EspoCRM cannot be asked about a user who is signed in");
             Ok(true)
         }
     }

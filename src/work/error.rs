@@ -57,6 +57,8 @@ pub enum Fate {
         /// Whether it counts as a failed attempt: throttling and outages of others do not wear a change out.
         counts: bool,
     },
+    /// Again later, a few times.
+    Odd,
     /// When the user has signed in again.
     SignIn,
     /// When the operator has mended the configuration.
@@ -89,6 +91,7 @@ impl WorkError {
                     Fate::Retry { after: None, counts: true }
                 }
                 espocrm::Disposition::Denied => Fate::Operator,
+                espocrm::Disposition::Odd => Fate::Odd,
                 espocrm::Disposition::Fail => Fate::Dead,
             },
             Self::Graph(error) => match error.disposition() {
@@ -96,6 +99,7 @@ impl WorkError {
                 graph::Disposition::Refetch | graph::Disposition::Unsure | graph::Disposition::Resync => {
                     Fate::Retry { after: None, counts: true }
                 }
+                graph::Disposition::Odd => Fate::Odd,
                 graph::Disposition::SignIn => Fate::SignIn,
                 graph::Disposition::Operator => Fate::Operator,
                 graph::Disposition::Mailbox => Fate::Mailbox,

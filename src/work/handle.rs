@@ -31,8 +31,10 @@ const UNTIL_SWITCHED_ON: TimeDelta = TimeDelta::days(1);
 const WAIT_FOR_PEOPLE: TimeDelta = TimeDelta::minutes(2);
 /// The same for what an operator mends elsewhere, such as an expired secret: nothing tells us.
 const WAIT_FOR_OPERATOR: TimeDelta = TimeDelta::seconds(15);
+/// So often an answer that makes no sense is asked for again: it may have come from somebody in between, who is gone soon.
+const ODD_ATTEMPTS: u32 = 5;
 /// How long a mailbox that cannot be used is left alone.
-const WAIT_FOR_MAILBOX: TimeDelta = TimeDelta::seconds(30);
+const WAIT_FOR_MAILBOX: TimeDelta = TimeDelta::seconds(15);
 /// How long after the next attempt with a refused credential is allowed.
 const AFTER_THE_NEXT_ATTEMPT: Duration = Duration::from_millis(250);
 /// Deletions of a user within this time are looked at together.
@@ -55,6 +57,7 @@ fn span(unit: &Unit, context: &Context) -> tracing::Span {
         "change",
         trace.id = context.trace_id(),
         span.id = context.span_id(),
+        parent.id = context.parent_id(),
         message.id = unit.newest().map(|change| change.id.as_str()),
         record.id = Empty,
         item.id = Empty,
@@ -181,6 +184,15 @@ async fn settle(app: &App, unit: &Unit, fate: Fate, error: &WorkError, now: Date
             messages::bury(write, unit, text, now).await?;
             Ok(true)
         }
+        Fate::Odd if attempts + 1 >= config.max_attempts.min(ODD_ATTEMPTS) => {
+            messages::bury(write, unit, text, now).await?;
+            Ok(true)
+        }
+        Fate::Odd => {
+            let wait = backoff(config.retry_base, config.retry_max, attempts, app.ids().fraction(), None);
+            messages::park(write, unit, now + delta(wait), text, attempts + 1).await?;
+            Ok(false)
+        }
         Fate::Retry { after, counts } => {
             let wait = backoff(config.retry_base, config.retry_max, attempts, app.ids().fraction(), after);
             messages::park(write, unit, now + delta(wait), text, attempts + u32::from(counts)).await?;
@@ -208,7 +220,9 @@ fn delta(wait: Duration) -> TimeDelta {
 /// Tells the binding what stands in its way, so that its page can say so.
 async fn blame(app: &App, unit: &Unit, error: &WorkError, fate: Fate) -> Result<(), WorkError> {
     let named = match error {
-        WorkError::Graph(graph::Error::Mailbox { user, .. }) => Some(user.clone()).filter(|user| !user.is_empty()),
+        WorkError::Graph(graph::Error::Mailbox { user, .. } | graph::Error::Unauthorized { user, .. }) => {
+            Some(user.clone()).filter(|user| !user.is_empty())
+        }
         _ => None,
     };
     let user = match named {

@@ -373,11 +373,67 @@ fn the_service_is_small_when_it_is_idle_and_stops_when_asked() {
     let mut world = World::start();
     world.pair("Something", json!({}));
     world.never("a sweep", 1, || false);
-    let resident = world.product.resident();
-    assert!(resident < 60 * 1024, "{resident} KiB are resident");
+    let (resident, own) = world.product.resident();
+    assert!(own < 32 * 1024, "{own} KiB are its own");
+    assert!(cfg!(debug_assertions) || resident < 60 * 1024, "{resident} KiB are resident");
     let before = std::time::Instant::now();
     assert!(world.product.stop(), "it does not stop");
     assert!(before.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_body_that_is_too_large_is_a_problem_like_others() {
+    let world = World::start();
+    let body = format!("{{\"a\": \"{}\"}}", "x".repeat(2 << 20)).into_bytes();
+    let token = format!("Bearer {}", world.token);
+    for (method, path) in [("PUT", "/api/v1/rules"), ("POST", "/api/v1/sync"), ("POST", "/api/v1/history/revert")] {
+        let (status, kind, text) = world.http(method, path, &[("Authorization", &token)], Some(body.clone()));
+        assert_eq!(status, 413, "{path}: {text}");
+        assert!(kind.contains("application/problem+json") && text.contains("\"detail\""), "{path}: {kind} {text}");
+    }
+}
+
+#[test]
+fn what_is_said_of_a_role_is_merged_and_null_forgets_it() {
+    let world = World::start();
+    let said = |world: &World| world.items("/roles");
+    world.put("/roles", &json!({ "r1": { "access": "read", "fields": { "direction": "no", "token": "edit" } } }));
+    world.put("/roles", &json!({ "r1": { "fields": { "token": null, "history": "read" } } }));
+    assert_eq!(
+        said(&world),
+        [json!({ "role_id": "r1", "access": "read", "fields": { "direction": "no", "history": "read" } })]
+    );
+    world.put("/roles", &json!({ "r1": { "access": null } }));
+    assert_eq!(said(&world), [json!({ "role_id": "r1", "fields": { "direction": "no", "history": "read" } })]);
+    assert_eq!(world.call("PUT", "/roles", Some(&json!({ "r1": { "acces": "edit" } }))).0, 400);
+    world.put("/roles", &json!({ "r1": null }));
+    assert!(said(&world).is_empty());
+}
+
+#[test]
+fn a_sqlite_file_has_one_worker_and_a_second_one_says_what_to_do() {
+    let world = Setup::default().file().start();
+    let mut second = world.product.beside("second", "127.0.0.1:0", "worker");
+    second.start();
+    world.eventually("it ends", || second.ended().is_some());
+    assert!(second.log().contains("another process is the worker on this SQLite file"), "{}", second.log());
+    let mut receiver = world.product.beside("receiver", "127.0.0.1:0", "receiver");
+    receiver.start();
+    world.never("a receiver is refused", 2, || receiver.ended().is_some());
+    assert!(receiver.stop());
+}
+
+#[test]
+fn without_migrations_a_schema_that_is_behind_is_refused_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let env = [
+        ("DATABASE__URL", format!("sqlite://{}/x.db?mode=rwc", folder.path().display())),
+        ("SERVER__BIND", "127.0.0.1:0".to_owned()),
+    ];
+    let env = env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let run = crate::support::command(&["serve", "--no-migrate"], &env, folder.path());
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(!run.status.success() && said.contains("espo-outlook migrate up"), "{said}");
 }
 
 #[test]

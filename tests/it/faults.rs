@@ -365,3 +365,35 @@ fn a_record_that_ends_before_it_starts_is_left_alone_and_says_so() {
     let why: &Value = &page["decision"]["verdict"];
     assert!(why.as_str().is_some_and(|why| why.contains("end")), "{page}");
 }
+
+#[test]
+fn answers_that_make_no_sense_for_a_moment_need_nobodys_help() {
+    let world = World::start();
+    let (id, event) = world.pair("Pair", json!({}));
+    world.espo.wire().push(Fault::status("GET", &format!("Meeting/{id}"), 200).body(json!({ "odd": true })).times(2));
+    world.espo_update(&id, json!({ "name": "Edited in EspoCRM" }));
+    world.one_event("anna", "Edited in EspoCRM");
+    world.settle();
+    world.graph.wire().push(Fault::status("GET", "/events/", 200).body(json!({ "odd": true })).times(2));
+    world.outlook_update("anna", &event, json!({ "subject": "Edited in Outlook" }));
+    world.one_record("Edited in Outlook");
+    world.settle();
+    assert!(world.dead().is_empty(), "{:?}", world.dead());
+}
+
+#[test]
+fn a_mailbox_that_cannot_be_used_is_told_and_tried_again_by_itself() {
+    let world = World::start();
+    world.graph.set_mailbox_enabled(&mail("anna"), false);
+    world.espo_create("anna", "Waits for the mailbox", json!({}));
+    world.becomes("anna", "error");
+    let user = world.user("anna");
+    assert!(
+        user["next_try"].is_string() && user["reason"].as_str().is_some_and(|why| why.contains("mailbox")),
+        "{user}"
+    );
+    assert!(world.dead().is_empty(), "{:?}", world.dead());
+    world.graph.set_mailbox_enabled(&mail("anna"), true);
+    world.one_event("anna", "Waits for the mailbox");
+    world.becomes("anna", "active");
+}

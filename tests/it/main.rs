@@ -22,6 +22,8 @@ mod crashes;
 #[cfg(test)]
 mod database_away;
 #[cfg(test)]
+mod disk_full;
+#[cfg(test)]
 mod doctor;
 #[cfg(test)]
 mod faults;

@@ -1,6 +1,9 @@
 //! Signing in with Microsoft, and what becomes of a binding whose sign-in ends.
 
+use std::time::Duration;
+
 use serde_json::json;
+use simulators::plumbing::Fault;
 
 use crate::support::{Setup, World, day, mail};
 
@@ -179,4 +182,18 @@ fn a_removed_binding_deletes_nothing_and_ends_its_subscription() {
     world.settle();
     world.no_writes_since(mark);
     assert_eq!(world.user("anna")["state"], "unbound");
+}
+
+#[test]
+fn a_binding_that_is_removed_while_its_subscriptions_are_made_keeps_none() {
+    let world = World::start();
+    let before = world.graph.subscriptions().len();
+    for _ in 0..3 {
+        world.graph.wire().push(Fault::latency("POST", "/subscriptions", Duration::from_millis(300)).times(2));
+        world.bind("boris");
+        world.delete(&format!("/users/{}/binding", world.id("boris")));
+        world.settle();
+        world.graph.wire().clear();
+        assert_eq!(world.graph.subscriptions().len(), before, "{:?}", world.graph.subscriptions());
+    }
 }

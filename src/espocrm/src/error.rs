@@ -20,6 +20,8 @@ pub enum Disposition {
     },
     /// What was read is out of date: read again and decide anew.
     Refetch,
+    /// The answer makes no sense. Somebody in between may have given it: a few times more.
+    Odd,
     /// The request is refused for good.
     Fail,
     /// The request may have been carried out: look before repeating it.
@@ -198,11 +200,11 @@ impl Error {
             Self::Refused { .. } | Self::Withheld { .. } => Disposition::Denied,
             Self::Forbidden { reason, .. } if denies_the_role(reason) => Disposition::Denied,
             Self::Missing { .. } | Self::Modified => Disposition::Refetch,
+            Self::Unexpected { .. } => Disposition::Odd,
             Self::Forbidden { .. }
             | Self::Invalid { .. }
             | Self::Redirected { .. }
             | Self::TooLarge { .. }
-            | Self::Unexpected { .. }
             | Self::Unwritable { .. }
             | Self::BadId(_)
             | Self::NoAdmin

@@ -52,7 +52,7 @@ impl Client {
             Ok(Some(user)) => user.roles,
             Ok(None) => Vec::new(),
             Err(error) => {
-                tracing::warn!(user = me.id, %error, "the roles of a user who signs in cannot be read");
+                tracing::warn!(user.id = me.id, %error, "the roles of a user who signs in cannot be read");
                 Vec::new()
             }
         };

@@ -9,6 +9,7 @@ use secrecy::ExposeSecret as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::sync::SemaphorePermit;
+use tracing::Instrument as _;
 use url::Url;
 
 use crate::auth::{Identity, basic_header, hmac_header};
@@ -276,7 +277,13 @@ impl Client {
     }
 
     async fn begin(&self, call: &Call, request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
-        let sent = request.send().await;
+        let span = tracing::debug_span!(
+            "http.client",
+            system = "espocrm",
+            http.request.method = call.method.as_str(),
+            url.path = call.path()
+        );
+        let sent = request.send().instrument(span).await;
         let status =
             sent.as_ref().map_or_else(|_| "error".to_owned(), |response| response.status().as_str().to_owned());
         metrics::counter!("espo_outlook_http_client_requests_total", "system" => "espocrm", "status" => status)

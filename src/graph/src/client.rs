@@ -16,6 +16,7 @@ use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, IF_MATCH, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use tracing::Instrument as _;
 use url::Url;
 
 use crate::auth::AuthError;
@@ -353,7 +354,13 @@ impl Client {
     async fn head(&self, call: &Call<'_>, token: &SecretString) -> std::result::Result<reqwest::Response, Failure> {
         let write = call.write;
         let request = self.request(call, token)?;
-        let answer = self.inner.http.execute(request).await.map_err(|source| {
+        let span = tracing::debug_span!(
+            "http.client",
+            system = "graph",
+            http.request.method = request.method().as_str(),
+            url.path = request.url().path()
+        );
+        let answer = self.inner.http.execute(request).instrument(span).await.map_err(|source| {
             metrics::counter!("espo_outlook_http_client_requests_total", "system" => "graph", "status" => "none")
                 .increment(1);
             unreachable(write, source)

@@ -22,6 +22,8 @@ pub enum Disposition {
     },
     /// Somebody else changed it: read both ends again and decide anew.
     Refetch,
+    /// The answer makes no sense. Somebody in between may have given it: a few times more.
+    Odd,
     /// It will be refused again.
     Fail,
     /// A write was sent and may or may not have happened: look before writing again.
@@ -92,8 +94,10 @@ pub enum Error {
         message: String,
     },
     /// A token that was just issued is refused.
-    #[error("Microsoft refuses the access token ({message}); {}", if *.application { "grant admin consent to the app again" } else { "the user has to sign in again" })]
+    #[error("Microsoft refuses the access token ({message}); {}", if *.application { "grant admin consent to the app again" } else { "it is tried again; if that lasts, the user has to sign in again" })]
     Unauthorized {
+        /// Whose token it was, where it was a request to a mailbox.
+        user: String,
         /// Graph's words, for people.
         message: String,
         /// The app's own token, not a user's.
@@ -175,7 +179,9 @@ impl Error {
             Self::ResyncNeeded => Disposition::Resync,
             Self::Mailbox { .. } => Disposition::Mailbox,
             Self::Unauthorized { application: true, .. } => Disposition::Operator,
-            Self::Unauthorized { application: false, .. } => Disposition::SignIn,
+            // The user's permission was good a moment ago, or there would be no token: it may be again.
+            Self::Unauthorized { application: false, .. } => Disposition::Mailbox,
+            Self::Unreadable { unsure: false, .. } => Disposition::Odd,
             Self::Unavailable { write: true, .. }
             | Self::Unreachable { unsure: true, .. }
             | Self::Unreadable { unsure: true, .. } => Disposition::Unsure,
@@ -184,7 +190,6 @@ impl Error {
             Self::NotFound { .. }
             | Self::Conflict { .. }
             | Self::Refused { .. }
-            | Self::Unreadable { .. }
             | Self::ForeignLink { .. }
             | Self::Unwritable { .. } => Disposition::Fail,
             Self::Auth(error) => error.disposition(),
@@ -311,7 +316,7 @@ impl Refusal {
             return Error::Gone;
         }
         match status {
-            401 => Error::Unauthorized { message, application },
+            401 => Error::Unauthorized { user, message, application },
             // A refused read says that the mailbox as a whole is closed to us; a refused write may be about this item.
             403 if !write => Error::Mailbox { user, code, message },
             404 => Error::NotFound { message },
@@ -424,7 +429,11 @@ mod tests {
             refused(400, r#"{"error":{"code":"ErrorInvalidIdMalformed"}}"#, false).disposition(),
             Disposition::Fail
         );
-        assert_eq!(refused(401, "", false).disposition(), Disposition::SignIn);
+        assert_eq!(
+            refused(401, "", false).disposition(),
+            Disposition::Mailbox,
+            "the token is new: it may be a passing trouble"
+        );
         assert_eq!(Refusal::read(401, b"", None, false).into_error(true).disposition(), Disposition::Operator);
     }
 

@@ -327,7 +327,7 @@ fn items(list: Vec<Json>, mailbox: &Mailbox) -> Vec<Item> {
         })?;
         map::item(event, mailbox)
     };
-    let log = |error: &Error| tracing::warn!(%error, user = mailbox.user, "an event of a list is left out");
+    let log = |error: &Error| tracing::warn!(%error, user.id = mailbox.user, "an event of a list is left out");
     list.into_iter().filter_map(|json| read(json).inspect_err(log).ok()).collect()
 }
 

@@ -27,7 +27,7 @@ impl Client {
     pub async fn named_events(&self, mailbox: &Mailbox) -> Result<Vec<Named>> {
         let url = with_query(self.address(mailbox, &["events"])?, &[("$expand", &both(mailbox)), ("$top", PAGE)]);
         let all: Vec<Json> = self.collect(mailbox, url, PREFER_EVENT).await?;
-        let log = |error: &Error| tracing::warn!(%error, user = mailbox.user, "an event of a list is left out");
+        let log = |error: &Error| tracing::warn!(%error, user.id = mailbox.user, "an event of a list is left out");
         Ok(all.into_iter().filter_map(|json| event(json, mailbox).inspect_err(log).ok()).collect())
     }
 
@@ -35,7 +35,7 @@ impl Client {
     pub async fn named_tasks(&self, mailbox: &Mailbox, list: &str) -> Result<Vec<Named>> {
         let url = with_query(self.task_address(mailbox, list, &[])?, &[EXPAND, ("$top", PAGE)]);
         let all: Vec<Json> = self.collect(mailbox, url, "odata.maxpagesize=100").await?;
-        let log = |error: &Error| tracing::warn!(%error, user = mailbox.user, "a task of a list is left out");
+        let log = |error: &Error| tracing::warn!(%error, user.id = mailbox.user, "a task of a list is left out");
         Ok(all.into_iter().filter_map(|json| todo(json, list, mailbox).inspect_err(log).ok()).collect())
     }
 

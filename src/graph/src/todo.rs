@@ -102,7 +102,7 @@ impl Client {
             })?;
             task::item(task, list, mailbox, None)
         };
-        let log = |error: &Error| tracing::warn!(%error, user = mailbox.user, "a task of a list is left out");
+        let log = |error: &Error| tracing::warn!(%error, user.id = mailbox.user, "a task of a list is left out");
         Ok(all.into_iter().filter_map(|json| read(json).inspect_err(log).ok()).collect())
     }
 

@@ -20,8 +20,51 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
         .service(resource("/records/{kind}/{id}/sync", "PUT").route(web::put().to(switch)));
 }
 
+/// Why a record or an item is or is not synchronised, as the document describes it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the JSON that crate::work::inspect makes")]
+pub struct Explained {
+    /// `meeting`, `call` or `task`.
+    kind: String,
+    /// EspoCRM's id; null for an item that has no record.
+    record_id: Option<String>,
+    /// The answer in one sentence.
+    summary: String,
+    /// Further reasons, one sentence each.
+    #[schema(value_type = Vec<Object>)]
+    reasons: Vec<serde_json::Value>,
+    /// Whether it is synchronised.
+    synchronised: bool,
+    /// The record's switch.
+    enabled: bool,
+    /// The pair.
+    #[schema(value_type = Option<Object>)]
+    link: Option<serde_json::Value>,
+    /// The last agreed value of each field, on each side.
+    #[schema(value_type = Option<Object>)]
+    base: Option<serde_json::Value>,
+    /// The copies in mailboxes.
+    #[schema(value_type = Option<Vec<Object>>)]
+    replicas: Option<Vec<serde_json::Value>>,
+    /// The record as it is now.
+    #[schema(value_type = Object)]
+    espo: serde_json::Value,
+    /// The item as it is now.
+    #[schema(value_type = Object)]
+    outlook: serde_json::Value,
+    /// What would be done, step by step.
+    #[schema(value_type = Option<Object>)]
+    decision: Option<serde_json::Value>,
+    /// What waits for an administrator.
+    #[schema(value_type = Vec<Object>)]
+    holds: Vec<serde_json::Value>,
+    /// What failed for good.
+    #[schema(value_type = Vec<Object>)]
+    dead_letters: Vec<serde_json::Value>,
+}
+
 /// The link, its base, both ends, the copies, and the decision step by step.
-#[utoipa::path(get, path = "/api/v1/records/{kind}/{id}", tag = "records", params(("kind" = String, Path), ("id" = String, Path)), responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/api/v1/records/{kind}/{id}", tag = "records", params(("kind" = String, Path), ("id" = String, Path)), responses((status = 200, body = Explained)))]
 pub(in crate::http) async fn show(
     app: Data<App>,
     caller: Caller,
@@ -55,7 +98,7 @@ pub struct InList {
 
 /// The same for an event or To Do task in a bound user's mailbox; a task is looked for in the binding's list unless another is
 /// named.
-#[utoipa::path(get, path = "/api/v1/items/{user_id}/{id}", tag = "records", params(("user_id" = String, Path), ("id" = String, Path), ("list" = Option<String>, Query)), responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/api/v1/items/{user_id}/{id}", tag = "records", params(("user_id" = String, Path), ("id" = String, Path), ("list" = Option<String>, Query)), responses((status = 200, body = Explained)))]
 pub(in crate::http) async fn item(
     app: Data<App>,
     path: Path<(String, String)>,

@@ -26,14 +26,64 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
     );
 }
 
+/// Rules, as the document describes them. In a PUT each key may be left out.
+#[derive(ToSchema)]
+#[schema(as = Rules)]
+#[expect(dead_code, reason = "it describes what sync::Rules and its patch are in JSON")]
+pub struct Described {
+    /// Meetings.
+    meeting: Option<DescribedKind>,
+    /// Calls.
+    call: Option<DescribedKind>,
+    /// Tasks.
+    task: Option<DescribedKind>,
+    /// What an unknown participant becomes: `lead`, `contact` or `none`.
+    #[schema(example = "lead")]
+    create_participant_as: Option<String>,
+    /// Whether people are invited through Outlook: `invite` or `none`.
+    #[schema(example = "invite")]
+    attendees: Option<String>,
+    /// What becomes of private events: `none`, `busy` or `full`.
+    #[schema(example = "none")]
+    private_events: Option<String>,
+    /// The Outlook category that makes an event a Call.
+    call_category: Option<String>,
+    /// What new Outlook events become: `meeting` or `call`.
+    #[schema(example = "meeting")]
+    new_events: Option<String>,
+    /// What `Not Held` does in Outlook: `keep` or `cancel`.
+    #[schema(example = "keep")]
+    not_held: Option<String>,
+    /// What a meeting that its outside organizer has cancelled becomes: `not_held` or `delete`.
+    #[schema(example = "not_held")]
+    cancelled: Option<String>,
+    /// Whether reminders travel.
+    reminders: Option<bool>,
+    /// Addresses of these domains are never made into people.
+    own_domains: Option<Vec<String>>,
+}
+
+/// Rules of one kind.
+#[derive(ToSchema)]
+#[schema(as = KindRules)]
+#[expect(dead_code, reason = "it describes what sync::KindRules is in JSON")]
+pub struct DescribedKind {
+    /// `disabled`, `espo_to_outlook`, `outlook_to_espo` or `both`.
+    #[schema(example = "both")]
+    direction: Option<String>,
+    /// `espo`, `outlook` or `newest`.
+    #[schema(example = "newest")]
+    priority: Option<String>,
+}
+
 /// A user's rules.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UserRules {
     /// What holds.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Described)]
     pub effective: Rules,
     /// What the user has set.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Described)]
     pub overrides: RulesPatch,
     /// Where each effective value comes from: `user`, `organisation` or `default`.
     pub sources: BTreeMap<String, &'static str>,
@@ -44,13 +94,13 @@ pub(in crate::http) async fn organisation(app: &App) -> Result<RulesPatch, Probl
 }
 
 /// The rules of everybody who has set nothing else.
-#[utoipa::path(get, path = "/api/v1/rules", tag = "rules", responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/api/v1/rules", tag = "rules", responses((status = 200, body = Described)))]
 pub(in crate::http) async fn show(app: Data<App>) -> Answer<Rules> {
     Ok(Json(organisation(&app).await?.over(&Rules::default())))
 }
 
 /// Changes them; what is left out keeps its value.
-#[utoipa::path(put, path = "/api/v1/rules", tag = "rules", request_body = Object, responses((status = 200, body = Object)))]
+#[utoipa::path(put, path = "/api/v1/rules", tag = "rules", request_body = Described, responses((status = 200, body = Described)))]
 pub(in crate::http) async fn put(app: Data<App>, patch: Json<Object<Map<String, Value>>>) -> Answer<Rules> {
     merge(&app, None, &read(patch.into_inner().0)?).await?;
     show(app).await
@@ -139,7 +189,7 @@ pub(in crate::http) async fn of_user(app: &App, user: &str) -> Answer<UserRules>
 }
 
 /// Changes a user's rules; what is left out keeps its value.
-#[utoipa::path(put, path = "/api/v1/users/{id}/rules", tag = "rules", params(("id" = String, Path)), request_body = Object, responses((status = 200, body = UserRules)))]
+#[utoipa::path(put, path = "/api/v1/users/{id}/rules", tag = "rules", params(("id" = String, Path)), request_body = Described, responses((status = 200, body = UserRules)))]
 pub(in crate::http) async fn put_of_user(
     app: Data<App>,
     people: Data<People>,
@@ -206,6 +256,15 @@ fn keys(rules: &impl Serialize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_document_describes_every_rule() {
+        let document = serde_json::to_value(<crate::http::openapi::Document as utoipa::OpenApi>::openapi()).unwrap();
+        let described = document["components"]["schemas"]["Rules"]["properties"].as_object().unwrap();
+        let rules = serde_json::to_value(Rules::default()).unwrap();
+        let names: std::collections::BTreeSet<&String> = rules.as_object().unwrap().keys().collect();
+        assert_eq!(described.keys().collect::<std::collections::BTreeSet<_>>(), names);
+    }
 
     #[test]
     fn each_value_says_where_it_comes_from() {

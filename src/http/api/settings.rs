@@ -250,14 +250,29 @@ impl Write<'_> {
     }
 }
 
+/// Cron expressions, as the document describes them. In a PUT each key may be left out.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what a map by kind is in JSON")]
+pub struct Schedules {
+    /// When meetings are swept.
+    #[schema(example = "*/10 * * * *")]
+    meeting: Option<String>,
+    /// When calls are swept.
+    #[schema(example = "*/10 * * * *")]
+    call: Option<String>,
+    /// When tasks are swept.
+    #[schema(example = "0 */10 * * * *")]
+    task: Option<String>,
+}
+
 /// Cron expressions of the sweeps, by kind.
-#[utoipa::path(get, path = "/api/v1/schedules", tag = "settings", responses((status = 200, body = BTreeMap<String, String>)))]
+#[utoipa::path(get, path = "/api/v1/schedules", tag = "settings", responses((status = 200, body = Schedules)))]
 pub(in crate::http) async fn show_schedules(app: Data<App>) -> Json<BTreeMap<Kind, String>> {
     Json(app.connections().settings().schedules.clone())
 }
 
 /// Changes when sweeps run: 5 fields, or 6 with the seconds first.
-#[utoipa::path(put, path = "/api/v1/schedules", tag = "settings", request_body = BTreeMap<String, String>, responses((status = 200, body = BTreeMap<String, String>)))]
+#[utoipa::path(put, path = "/api/v1/schedules", tag = "settings", request_body = Schedules, responses((status = 200, body = Schedules)))]
 pub(in crate::http) async fn put_schedules(
     app: Data<App>,
     wanted: Json<Object<BTreeMap<String, serde_json::Value>>>,

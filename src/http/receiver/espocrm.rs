@@ -47,7 +47,7 @@ impl Webhooks {
                 Ok(secret) => drop(all.insert(id, Known { event, secret })),
                 Err(error) => {
                     let remedy = "run `espo-outlook setup espocrm`";
-                    tracing::error!(%error, webhook = id, remedy, "a webhook's secret cannot be opened");
+                    tracing::error!(%error, webhook.id = id, remedy, "a webhook's secret cannot be opened");
                 }
             }
         }
@@ -110,7 +110,7 @@ async fn authenticate(headers: &HeaderMap, body: &[u8], app: &App, webhooks: &We
     // Not known yet, or its secret may have been changed meanwhile.
     look_up(webhooks.load(app)).await?;
     let Some(known) = webhooks.cached(&id) else {
-        tracing::warn!(webhook = id, "a delivery names an unknown webhook");
+        tracing::warn!(webhook.id = id, "a delivery names an unknown webhook");
         return Err(Problem::unauthorized("the webhook is not known here; run `espo-outlook setup espocrm`"));
     };
     is_signed(&known, body, signature, legacy).map_err(|error| refuse(&error))?;

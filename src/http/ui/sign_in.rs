@@ -104,7 +104,7 @@ async fn sign_in(app: Data<App>, request: HttpRequest, view: View, form: Form) -
     };
     let agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let cookie = session::begin(&app, user.as_ref(), agent).await?;
-    tracing::info!(user = user.as_ref().map_or("admin token", |user| &user.user_name), "somebody has signed in");
+    tracing::info!(user.name = user.as_ref().map_or("admin token", |user| &user.user_name), "somebody has signed in");
     let mut response = redirect(&local(form.text("to")));
     response.add_cookie(&cookie).map_err(|error| Problem::internal(&error))?;
     Ok(response)

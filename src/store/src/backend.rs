@@ -7,9 +7,13 @@
 //! default shows an older snapshot, and locks the gaps between rows as well). Nobody waits long for a row, and a session that
 //! sleeps inside a transaction is ended by the server: a process that was stopped must not keep others from what it has locked.
 
+use std::path::PathBuf;
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use sea_orm::sqlx;
+use sea_orm::sqlx::Connection as _;
+use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::{
     ConnAcquireErr, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
     DbErr, IsolationLevel, RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions,
@@ -57,13 +61,39 @@ pub async fn connect(url: &str) -> Result<Connected> {
         let reader = Database::connect(sqlite(url, SQLITE_READERS, true)).await?;
         return Ok(Connected { reader, pulse: writer.clone(), writer });
     }
-    if !(url.starts_with("postgres:") || url.starts_with("postgresql:") || url.starts_with("mysql:")) {
+    if !["postgres:", "postgresql:", "mysql:", "mariadb:"].iter().any(|scheme| url.starts_with(scheme)) {
         return Err(StoreError::Address("it begins with none of sqlite://, postgres:// and mysql://"));
     }
+    let url = &url.replacen("mariadb:", "mysql:", 1);
     let pool = Database::connect(server(url, SERVER_CONNECTIONS)).await?;
     let mut alone = server(url, 1);
     alone.connect_lazy(true);
     Ok(Connected { reader: pool.clone(), writer: pool, pulse: Database::connect(alone).await? })
+}
+
+/// The file of a SQLite database.
+fn file(url: &str) -> Option<PathBuf> {
+    let options = url.starts_with("sqlite:").then(|| SqliteConnectOptions::from_str(url).ok())??;
+    Some(options.get_filename().to_owned())
+}
+
+/// What a database is called in a complaint: never with its password.
+pub fn called(url: &str) -> String {
+    match file(url) {
+        Some(path) => path.display().to_string(),
+        None => url.split(':').next().unwrap_or_default().to_owned(),
+    }
+}
+
+/// The exclusive right to be something on a database that one process serves: it ends with the file, or with the process. None
+/// where processes register instead. The lock is the operating system's: after a crash nothing is left of it.
+pub fn claim(url: &str, part: &str) -> std::io::Result<Option<std::fs::File>> {
+    let Some(path) = file(url) else { return Ok(None) };
+    let mut name = path.into_os_string();
+    name.push(format!(".{part}.lock"));
+    let file = std::fs::File::options().create(true).append(true).open(name)?;
+    file.try_lock()?;
+    Ok(Some(file))
 }
 
 /// Whether other processes may work on the same database: a SQLite file has one process.
@@ -104,7 +134,7 @@ pub async fn migration_lock(url: &str, connection: &DatabaseConnection) -> Resul
         // Its transactions exclude each other.
         _ => return Ok(None),
     };
-    let mut options = quiet(url, 1);
+    let mut options = quiet(&url.replacen("mariadb:", "mysql:", 1), 1);
     options.min_connections(1).idle_timeout(None).max_lifetime(None);
     let lock = Database::connect(options).await?;
     lock.query_one_raw(Statement::from_string(lock.get_database_backend(), statement)).await?;
@@ -146,7 +176,21 @@ fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
             if read_only { sqlite.pragma("query_only", "ON") } else { sqlite }
         },
     );
+    options.map_sqlx_sqlite_pool_opts(|pool| {
+        pool.after_release(|connection, _| Box::pin(async move { is_reusable(connection).await }))
+    });
     options
+}
+
+/// Whether a connection may be given to the next one: not while a transaction is open in it. When a disk is full SQLite rolls
+/// back by itself, the roll-back that follows fails, and sqlx goes on to count a transaction: the next one would be a savepoint,
+/// whose "commit" answers well and keeps nothing. A closed connection leaves nothing of that.
+async fn is_reusable(connection: &mut sqlx::SqliteConnection) -> std::result::Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // A roll-back that was only asked for comes before this is answered.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
 }
 
 /// How a transaction begins that is going to write.
@@ -210,6 +254,20 @@ mod tests {
         for code in ["1", "19", "2067", "1555", "23505", "42P01", "HY000"] {
             assert!(!is_passing_code(code), "{code}");
         }
+    }
+
+    #[test]
+    fn a_part_of_a_file_is_claimed_once_and_a_server_never() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/x.db?mode=rwc", folder.path().display());
+        let first = claim(&url, "worker").unwrap();
+        assert_eq!(claim(&url, "worker").unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        assert!(claim(&url, "scheduler").unwrap().is_some());
+        drop(first);
+        assert!(claim(&url, "worker").unwrap().is_some());
+        assert!(claim("postgres://u:p@host/x", "worker").unwrap().is_none());
+        assert_eq!(called("postgres://u:p@host/x"), "postgres");
+        assert!(called(&url).ends_with("/x.db"));
     }
 
     #[tokio::test]

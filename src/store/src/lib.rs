@@ -87,6 +87,12 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// What a database is called in a complaint: the file, or the kind of server. No password is in it.
+#[must_use]
+pub fn called(url: &str) -> String {
+    backend::called(url)
+}
+
 /// A step of the schema's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migration {
@@ -168,6 +174,23 @@ impl Store {
     #[must_use]
     pub fn is_shared(&self) -> bool {
         backend::is_shared(&self.writer)
+    }
+
+    /// The exclusive right to be a part of the service on a SQLite file; `WouldBlock` while another process has it. None on a
+    /// database that several processes share.
+    ///
+    /// # Errors
+    /// When another process has it, or no file can be made beside the database.
+    pub fn claim(&self, part: &str) -> std::io::Result<Option<std::fs::File>> {
+        backend::claim(&self.url, part)
+    }
+
+    /// Writes something small, for good: a disk that is full is found out by a commit only.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn try_write(&self, now: chrono::DateTime<chrono::Utc>) -> Result<()> {
+        settings::put(&self.writer, "written", &now.timestamp(), now).await
     }
 
     /// For signs of life, which must not wait for anybody.

@@ -27,8 +27,13 @@ impl Database {
     pub fn new(runtime: &Handle, folder: &Path) -> Self {
         match std::env::var("TEST_DATABASE_URL") {
             Ok(server) => Self::on(runtime, &server),
-            Err(_) => Self { url: format!("sqlite://{}/espo-outlook.db?mode=rwc", folder.display()), server: None },
+            Err(_) => Self::file(folder),
         }
+    }
+
+    /// A SQLite file in that folder.
+    pub fn file(folder: &Path) -> Self {
+        Self { url: format!("sqlite://{}/espo-outlook.db?mode=rwc", folder.display()), server: None }
     }
 
     /// Where several processes can meet: on the server that `TEST_DATABASE_URL` names, or else `TEST_POSTGRES_URL`.

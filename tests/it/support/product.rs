@@ -15,11 +15,14 @@ pub struct Product {
     folder: PathBuf,
     name: String,
     roles: Option<String>,
+    wrapper: &'static [&'static str],
 }
 
-fn prepared(args: &[&str], env: &BTreeMap<String, String>, folder: &Path) -> Command {
-    let mut command = Command::new(BINARY);
-    command.args(args).current_dir(folder).stdin(Stdio::null());
+/// The binary, started by a wrapper if there is one.
+fn prepared(wrapper: &[&str], args: &[&str], env: &BTreeMap<String, String>, folder: &Path) -> Command {
+    let line: Vec<&str> = wrapper.iter().copied().chain([BINARY]).collect();
+    let mut command = Command::new(line[0]);
+    command.args(&line[1..]).args(args).current_dir(folder).stdin(Stdio::null());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ESPO_OUTLOOK_") || name == "RUST_LOG") {
         command.env_remove(name);
     }
@@ -33,19 +36,20 @@ fn prepared(args: &[&str], env: &BTreeMap<String, String>, folder: &Path) -> Com
 
 /// Runs a command of the binary to its end.
 pub fn command(args: &[&str], env: &BTreeMap<String, String>, folder: &Path) -> Output {
-    prepared(args, env, folder).output().unwrap()
+    prepared(&[], args, env, folder).output().unwrap()
 }
 
 impl Product {
-    pub fn new(folder: &Path, env: BTreeMap<String, String>) -> Self {
-        Self { child: None, env, folder: folder.to_owned(), name: "product".to_owned(), roles: None }
+    pub fn new(folder: &Path, wrapper: &'static [&'static str], env: BTreeMap<String, String>) -> Self {
+        Self { child: None, env, folder: folder.to_owned(), name: "product".to_owned(), roles: None, wrapper }
     }
 
     /// The same program beside this one, on another address and with other roles.
     pub fn beside(&self, name: &str, bind: &str, roles: &str) -> Self {
         let mut env = self.env.clone();
         env.insert("SERVER__BIND".to_owned(), bind.to_owned());
-        Self { child: None, env, folder: self.folder.clone(), name: name.to_owned(), roles: Some(roles.to_owned()) }
+        let (folder, wrapper) = (self.folder.clone(), self.wrapper);
+        Self { child: None, env, folder, name: name.to_owned(), roles: Some(roles.to_owned()), wrapper }
     }
 
     pub fn set_roles(&mut self, roles: &str) {
@@ -58,7 +62,7 @@ impl Product {
         let errors = log.try_clone().unwrap();
         let mut args = vec!["serve"];
         args.extend(self.roles.iter().flat_map(|roles| ["--roles", roles]));
-        let mut command = prepared(&args, &self.env, &self.folder);
+        let mut command = prepared(self.wrapper, &args, &self.env, &self.folder);
         self.child = Some(command.stdout(log).stderr(errors).spawn().unwrap());
     }
 
@@ -118,11 +122,23 @@ impl Product {
         self.child.as_mut()?.try_wait().ok().flatten().map(|status| status.to_string())
     }
 
-    /// Resident memory in KiB.
-    pub fn resident(&self) -> u64 {
+    /// How large files may become that it writes; none lifts that.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let done = Command::new("prlimit").args(["--pid", &id, &format!("--fsize={limit}:unlimited")]).status();
+        assert!(done.unwrap().success());
+    }
+
+    /// Memory in KiB: all that is resident, and of it what is its own. The rest are pages of the program's file, which are shared,
+    /// and many in a debug build.
+    pub fn resident(&self) -> (u64, u64) {
         let id = self.child.as_ref().unwrap().id();
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").trim().parse().unwrap()
+        let read = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap()
+        };
+        (read("VmRSS:"), read("RssAnon:"))
     }
 }

@@ -72,6 +72,8 @@ pub struct Setup {
     server: Option<String>,
     broker: Option<String>,
     zones: BTreeMap<&'static str, &'static str>,
+    file: bool,
+    wrapper: &'static [&'static str],
 }
 
 impl Default for Setup {
@@ -90,6 +92,8 @@ impl Default for Setup {
             server: None,
             broker: None,
             zones: BTreeMap::new(),
+            file: false,
+            wrapper: &[],
         }
     }
 }
@@ -179,6 +183,18 @@ impl Setup {
         World::prepare(self)
     }
 
+    /// A SQLite file, whatever database the tests run on.
+    pub fn file(mut self) -> Self {
+        self.file = true;
+        self
+    }
+
+    /// The service is started by that command, which gets its command line.
+    pub fn wrapper(mut self, wrapper: &'static [&'static str]) -> Self {
+        self.wrapper = wrapper;
+        self
+    }
+
     /// Starts everything, binds, and waits until nothing moves any more.
     pub fn start(self) -> World {
         let bound = self.bound.clone();
@@ -250,6 +266,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let database = match &setup.server {
             Some(server) => Database::on(runtime.handle(), server),
+            None if setup.file => Database::file(folder.path()),
             None if !setup.processes.is_empty() => Database::shared(runtime.handle()),
             None => Database::new(runtime.handle(), folder.path()),
         };
@@ -302,7 +319,7 @@ impl World {
             .no_proxy()
             .build()
             .unwrap();
-        let mut product = Product::new(folder.path(), env);
+        let mut product = Product::new(folder.path(), setup.wrapper, env);
         let mut beside = Vec::new();
         if let Some((first, others)) = setup.processes.split_first() {
             product.set_roles(first);

@@ -108,8 +108,11 @@ async fn look(app: &App, kind: Kind, brief: Brief, hinted: &mut Hinted) -> Resul
             if settled || app.clock().now() <= later {
                 return Ok(());
             }
-            hinted.0.insert(key.clone(), brief.modified);
-            !is_unchanged(&link, Side::Espo, &brief.values)
+            if is_unchanged(&link, Side::Espo, &brief.values) {
+                hinted.0.insert(key, brief.modified);
+                return Ok(());
+            }
+            true
         }
         // Once is enough: what could not be done waits in the queue.
         Some(link) => (!link.is_buried() || link.may_return(Side::Espo)) && hinted.0.get(&key) != Some(&brief.modified),
@@ -124,8 +127,9 @@ async fn look(app: &App, kind: Kind, brief: Brief, hinted: &mut Hinted) -> Resul
         }
     };
     if wanted {
-        hinted.0.insert(key, brief.modified);
+        // What the queue has not taken is not remembered: the next poll tells of it again.
         publish_of(app, brief.owner.as_deref(), [Target::Record { kind, id: brief.id }], Cause::Poll, None).await?;
+        hinted.0.insert(key, brief.modified);
     }
     Ok(())
 }

@@ -272,7 +272,8 @@ fn markup_in_what_either_system_sends_stays_text() {
     pages.extend([job, format!("/users/{mallory}"), format!("/users/{mallory}/rules")]);
     for (list, link) in [("/history", "/history/"), ("/messages", "/messages/")] {
         let text = site.page(list);
-        let ids = text.split("<tbody>").nth(1).unwrap().split(&format!("href=\"{link}")).skip(1);
+        let link_to = format!("href=\"{link}");
+        let ids = text.split("<tbody>").nth(1).unwrap().split(&link_to).skip(1);
         pages.extend(ids.map(|rest| format!("{link}{}", rest.split('"').next().unwrap())));
     }
     for (kind, entity) in [("meeting", "Meeting"), ("task", "Task")] {

@@ -120,7 +120,7 @@ fn is_real(notice: &Notice, known: &Known) -> bool {
 /// What a subscription needs, for the scheduler: it renews what is due and makes anew what has lapsed.
 fn plight(notice: &Notice) -> Option<(String, Plight)> {
     let What::Lifecycle(event) = &notice.what else { return None };
-    tracing::info!(subscription = notice.subscription, ?event, "a lifecycle notification");
+    tracing::info!(subscription.id = notice.subscription, ?event, "a lifecycle notification");
     let plight = match event {
         Lifecycle::ReauthorizationRequired => Plight::Ends,
         Lifecycle::SubscriptionRemoved => Plight::Removed,

@@ -12,6 +12,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use sea_orm::sqlx;
+use sea_orm::sqlx::Connection as _;
 use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::{
     ConnAcquireErr, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
@@ -181,7 +182,21 @@ fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
             if read_only { sqlite.pragma("query_only", "ON") } else { sqlite }
         },
     );
+    options.map_sqlx_sqlite_pool_opts(|pool| {
+        pool.after_release(|connection, _| Box::pin(async move { is_reusable(connection).await }))
+    });
     options
+}
+
+/// Whether a connection may be given to the next one: not while a transaction is open in it. When a disk is full SQLite rolls
+/// back by itself, the roll-back that follows fails, and sqlx goes on to count a transaction: the next one would be a savepoint,
+/// whose "commit" answers well and keeps nothing. A closed connection leaves nothing of that.
+async fn is_reusable(connection: &mut sqlx::SqliteConnection) -> std::result::Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // A roll-back that was only asked for comes before this is answered.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
 }
 
 /// How a transaction begins that is going to write.

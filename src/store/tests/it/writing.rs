@@ -228,3 +228,20 @@ async fn fences_grow_and_a_late_holder_finds_out() {
     let fourth = leases::acquire(store, "link:1", "a", at(100), ttl).await.unwrap().unwrap();
     assert!(fourth.fence > third.fence, "also after the lease was forgotten");
 }
+
+#[tokio::test]
+async fn after_the_database_has_rolled_back_by_itself_a_commit_is_a_commit() {
+    let world = World::new().await;
+    if !world.has_one_writer() {
+        return;
+    }
+    let (writer, _) = Writer::spawn(world.store.clone(), 10);
+    for n in 1..=3 {
+        let transaction = world.begin().await;
+        // What SQLite does when the disk is full; the roll-back that follows fails.
+        transaction.execute_unprepared("ROLLBACK").await.unwrap();
+        drop(transaction);
+        writer.enqueue(one(n)).await.unwrap();
+        assert_eq!(stored(&world).await, n, "it was said to be on the disk");
+    }
+}

@@ -21,11 +21,11 @@ use crate::config::{Log, LogFormat};
 pub fn init(log: &Log) {
     let wanted = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
     let wanted = wanted.unwrap_or_else(|| log.filter.clone());
-    // Statements are of no interest to an operator; they can be asked for by name.
-    let filter = if wanted.contains("sqlx") {
+    // Statements are of no interest to an operator, and what lapin says we say in our own words; both can be asked for by name.
+    let filter = if wanted.contains("sqlx") || wanted.contains("lapin") {
         wanted
     } else {
-        format!("{wanted},sqlx=warn,sea_orm_migration=warn,actix_server=warn")
+        format!("{wanted},sqlx=warn,sea_orm_migration=warn,actix_server=warn,lapin=off")
     };
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
     let terminal = std::io::stderr().is_terminal();

@@ -4,6 +4,8 @@
 //! `X-Signature: base64(id ":" HMAC-SHA256(secret, body))`, over the raw body (8.4 and older send the second one only). The
 //! body is an array with one object per event; the event itself is known from the webhook's id alone.
 
+use std::collections::HashSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -97,10 +99,12 @@ pub fn ids(body: &[u8]) -> Result<Ids, Malformed> {
         return Err(Malformed::NotAnArray);
     };
     let mut found = Ids::default();
+    let mut known = HashSet::new();
     for entry in entries {
         match entry.get("id").and_then(Value::as_str).filter(|id| is_id(id)) {
-            Some(id) if found.ids.iter().any(|known| known == id) => {}
+            Some(id) if known.contains(id) => {}
             Some(id) => {
+                known.insert(id.to_owned());
                 found.ids.push(id.to_owned());
                 found.entries.push(entry);
             }

@@ -89,5 +89,7 @@ async fn take_over(app: &App, hints: Vec<Hint>, cause: Cause) -> Result<(), Prob
 /// The beginning of what was received, kept with the message for people to read.
 fn excerpt(entry: &serde_json::Value) -> String {
     const LONGEST: usize = 2048;
-    entry.to_string().chars().take(LONGEST).collect()
+    let mut text = entry.to_string();
+    text.truncate(text.floor_char_boundary(LONGEST));
+    text
 }

@@ -59,6 +59,12 @@ impl Broker {
         })
     }
 
+    /// Makes a queue as another program might: a classic one.
+    pub fn make_otherwise(&self, queue: &str) {
+        let durable = QueueDeclareOptions::durable();
+        self.on(async |channel| channel.queue_declare(queue.into(), durable, FieldTable::default()).await).unwrap();
+    }
+
     /// How many messages wait in a queue.
     pub fn waiting(&self, queue: &str) -> u32 {
         let passive = QueueDeclareOptions::durable().passive();

@@ -298,3 +298,23 @@ async fn jobs_are_told_how_many_of_their_messages_a_unit_served() {
     let units = lease(&world, &turn("a", 1, 10)).await;
     assert_eq!(units[0].jobs(), [("j", 2), ("k", 1)].into());
 }
+
+#[tokio::test]
+async fn what_is_queued_a_second_time_is_left_as_it_is() {
+    let world = World::new().await;
+    queued(&world, &[record("1", "R", 0)]).await;
+    let held = lease(&world, &turn("a", 1, 10)).await;
+    assert!(messages::finish(world.store.write(), &held[0], at(2)).await.unwrap());
+    for round in 0..2 {
+        let transaction = world.begin().await;
+        let again = [record("1", "R", 0), record("2", "S", 0), record("3", "T", 0)];
+        messages::insert_new(&transaction, &again[..2 + round]).await.unwrap();
+        transaction.commit().await.unwrap();
+    }
+    let states = [state(&world, "1").await, state(&world, "2").await, state(&world, "3").await];
+    assert_eq!(states, [MessageState::Done, MessageState::Queued, MessageState::Queued]);
+    let transaction = world.begin().await;
+    messages::insert_new(&transaction, &[record("3", "T", 0)]).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(lease(&world, &turn("b", 3, 10)).await.len(), 2);
+}

@@ -59,10 +59,11 @@ disk_free_limit.absolute = 100MB
 END
     # A shell of its own without the caller's output: whoever reads the URL from a pipe waits until nobody holds it.
     (exec >"$dir/out" 2>&1 </dev/null; exec setsid "$bin/rabbitmq-server") &
+    # Erlang starts in seconds, and in minutes on a machine that is busy with much else.
     tries=0
     until answers; do
         tries=$((tries + 1))
-        [ "$tries" -le 900 ] || { cat "$dir/out" >&2; fail "the node does not start"; }
+        [ "$tries" -le 3000 ] || { cat "$dir/out" >&2; fail "the node does not start"; }
         sleep 0.1
     done
     echo "amqp://guest:guest@127.0.0.1:$port/%2f"

@@ -10,6 +10,8 @@ mod attachments;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod bad_data;
+#[cfg(test)]
 mod browser;
 #[cfg(test)]
 mod commands;

@@ -191,7 +191,7 @@ fn a_certificate_is_entered_in_the_pages_and_kept_to_itself() {
     assert_eq!(world.get("/settings")["secrets"]["microsoft.client_certificate"], true);
     assert_eq!(world.get("/overview")["expiring"][0]["what"], "certificate");
     assert_eq!(world.get("/overview")["expiring"][0]["is_over"], true, "it is long over");
-    let key: String = pem.lines().filter(|line| !line.starts_with('-')).next_back().unwrap().to_owned();
+    let key: String = pem.lines().rfind(|line| !line.starts_with('-')).unwrap().to_owned();
     for page in ["/settings", "/setup", "/audit"] {
         assert!(!site.page(page).contains(&key), "{page} shows the private key");
     }

@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 
 use super::Answer;
 use crate::app::App;
-use crate::http::problem::Problem;
 use crate::http::probes::{self, Writes};
+use crate::http::problem::Problem;
 use crate::http::resource;
 
 /// A sign-in that is not used ends after that (learn.microsoft.com/entra/identity-platform/refresh-tokens).

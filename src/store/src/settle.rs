@@ -117,7 +117,7 @@ async fn run(store: Store, mut line: mpsc::Receiver<Job>) {
                     tell(answer, Err(error));
                 }
             }
-            Err(error) if matches!(error, StoreError::Superseded) => {
+            Err(StoreError::Superseded) => {
                 answers.into_iter().for_each(|answer| tell(answer, Err(StoreError::Superseded)));
             }
             Err(error) => {

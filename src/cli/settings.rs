@@ -129,8 +129,9 @@ pub(super) async fn roles(config: &Config, args: &RolesArgs) -> anyhow::Result<(
                     bail!("{name}: expected edit, read or no");
                 }
                 match (name.as_str(), word.is_empty()) {
-                    ("access", is_empty) => whole = (!is_empty).then(|| json!(word)),
-                    (name, true) => drop(fields.remove(name)),
+                    ("access", is_empty) => whole = Some(if is_empty { Value::Null } else { json!(word) }),
+                    // Left out would mean: as it is.
+                    (name, true) => drop(fields.insert(name.to_owned(), Value::Null)),
                     (name, false) => drop(fields.insert(name.to_owned(), json!(word))),
                 }
             }

@@ -86,8 +86,9 @@ async fn handle_in_trace(worker: &Worker, unit: Unit) {
     let app = &worker.app;
     let recorded = if app.connections().settings().enabled {
         let ending = Ending::new(&unit);
+        let began = app.clock().now();
         let outcome = attempt(worker, &ending).await;
-        record(app, &ending, outcome).await
+        record(app, &ending, outcome, began).await
     } else {
         let until = app.clock().now() + UNTIL_SWITCHED_ON;
         let parked = messages::park(app.store().write(), &unit, until, SWITCHED_OFF, unit.attempts()).await;
@@ -126,7 +127,12 @@ fn echoed(unit: &Unit) -> Option<String> {
     unit.messages.iter().all(|message| message.change.version.as_ref() == Some(&version)).then_some(version)
 }
 
-async fn record(app: &App, ending: &Ending<'_>, outcome: Result<Report, WorkError>) -> Result<(), WorkError> {
+async fn record(
+    app: &App,
+    ending: &Ending<'_>,
+    outcome: Result<Report, WorkError>,
+    began: DateTime<Utc>,
+) -> Result<(), WorkError> {
     let unit = ending.unit;
     let now = app.clock().now();
     let write = app.store().write();
@@ -156,6 +162,9 @@ async fn record(app: &App, ending: &Ending<'_>, outcome: Result<Report, WorkErro
             let away = error.outage().is_some_and(is_away);
             let fate = match error.fate() {
                 Fate::Retry { after, .. } if away => Fate::Retry { after, counts: false },
+                Fate::SignIn if has_signed_in_since(app, unit, began).await? => {
+                    Fate::Retry { after: None, counts: false }
+                }
                 fate => fate,
             };
             tracing::warn!(error = text, target = ?unit.target(), ?fate, attempts = unit.attempts(), "a change could not be applied");
@@ -225,6 +234,14 @@ async fn settle(app: &App, unit: &Unit, fate: Fate, error: &WorkError, now: Date
 
 fn delta(wait: Duration) -> TimeDelta {
     TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX)
+}
+
+/// True when the user has signed in while this was attempted: what was refused was refused of the sign-in before, and what
+/// waited for the new one has been taken up already.
+async fn has_signed_in_since(app: &App, unit: &Unit, began: DateTime<Utc>) -> Result<bool, WorkError> {
+    let user = owner(app, unit).await?.unwrap_or_else(|| unit.lane.clone());
+    let binding = bindings::by_user(app.store().read(), &user).await?;
+    Ok(binding.is_some_and(|binding| binding.state == BindingState::Active && binding.updated >= began))
 }
 
 /// Tells the binding what stands in its way, so that its page can say so.

@@ -254,7 +254,7 @@ async fn a_record_is_gone_only_when_espocrm_says_so() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_sent_five_times_however_many_ask() {
+async fn a_wrong_key_is_sent_twice_at_once_however_many_ask() {
     let peer = Peer::start(|_| (401, None, json!("")));
     let client = peer.client(false);
     let mut tasks = tokio::task::JoinSet::new();
@@ -265,7 +265,8 @@ async fn a_wrong_key_is_sent_five_times_however_many_ask() {
     while let Some(disposition) = tasks.join_next().await {
         assert_eq!(disposition.expect("a task"), Disposition::Denied);
     }
-    assert_eq!(peer.log().len(), 5);
+    // Further attempts are spread over the minute.
+    assert_eq!(peer.log().len(), 2);
 }
 
 #[tokio::test]

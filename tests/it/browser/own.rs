@@ -50,7 +50,7 @@ fn a_user_changes_the_own_preferences_and_rules() {
     let world = World::start();
     let tab = world.user_tab("anna");
     tab.date("Start date", &day(-3));
-    tab.fill("To Do list", "Tasks");
+    tab.choose("To Do list", "Tasks");
     tab.follow("button", "Save");
     tab.sees("Saved.");
     assert_eq!(world.user("anna")["sync_from"], day(-3));

@@ -37,7 +37,7 @@ fn german_pages_say_in_german_what_the_service_says_in_english() {
     assert!(page.contains("Abgeglichen: beide Enden sind, wie sie sein sollen."), "{page}");
     assert!(!page.contains(told["summary"].as_str().unwrap()), "{page}");
     let page = plain(&site.page(&format!("/users/{}", world.id("anna"))));
-    assert!(page.contains("aktiv") && !page.contains("In step."), "{page}");
+    assert!(page.contains(">Im Abgleich<") && !page.contains("In step."), "{page}");
     let refused = site.submit("/schedules", &[("meeting", "whenever")]);
     assert_eq!(refused.status, 400);
     assert!(plain(&refused.text).contains("erwartet wird ein Cron-Ausdruck wie */10 * * * *"), "{}", refused.text);

@@ -122,7 +122,9 @@ async fn send(client: reqwest::Client, collector: Collector, mut told: mpsc::Rec
             }
         }
         // Nobody need be waiting any more.
-        flushed.into_iter().for_each(|done| drop(done.send(())));
+        for done in flushed {
+            let _ = done.send(());
+        }
         if ended {
             return;
         }

@@ -118,11 +118,14 @@ impl fmt::Debug for Client {
     }
 }
 
-/// How the HTTP client must be built: redirects would carry the key to another host, and EspoCRM makes none.
+/// How the HTTP client must be built: redirects would carry the key to another host, and EspoCRM makes none. Connections are not
+/// kept for as long as the other side keeps them (Apache, which most EspoCRM run behind: `KeepAliveTimeout` 5): a request on
+/// one that is being closed would end without an answer.
 pub fn http() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(5))
+        .pool_idle_timeout(Duration::from_secs(4))
         .timeout(Duration::from_secs(60))
 }
 

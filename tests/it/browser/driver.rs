@@ -77,7 +77,12 @@ impl Driver {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let port = port(&mut output);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(180)).no_proxy().build().unwrap();
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(180))
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .build()
+            .unwrap();
         let profile = tempfile::tempdir().unwrap();
         let root = format!("http://127.0.0.1:{port}/session");
         let mut driver = Self { child, _output: output, base: root.clone(), client, runtime, _profile: profile };

@@ -37,6 +37,8 @@ pub type Element = String;
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// Without it these tests fail, unless they are left out on purpose.
+/// So often it is started until it has a port.
+const STARTS: usize = 10;
 const HINT: &str = "chromedriver cannot be started: `tests/run` installs it (Debian packages chromium and chromium-driver); \
                     TEST_WITHOUT_BROWSER=1 leaves these tests out";
 
@@ -64,18 +66,7 @@ impl Driver {
     /// `lang` is what the browser asks pages for.
     pub fn start(lang: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut child = Command::new("chromedriver")
-            .arg("--port=0")
-            // Times are shown in the browser's zone.
-            .env("TZ", "UTC")
-            .env("LANGUAGE", lang)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect(HINT);
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let port = port(&mut output);
+        let (child, output, port) = (0..STARTS).find_map(|_| listening(lang)).expect("chromedriver finds no port");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(180))
@@ -179,15 +170,36 @@ impl Drop for Driver {
     }
 }
 
-fn port(output: &mut impl BufRead) -> u16 {
+/// A chromedriver and the port it listens on. It takes a free port of IPv6 and wants the same one of IPv4, which somebody else
+/// may have: then it ends, and is to be started again.
+fn listening(lang: &str) -> Option<(Child, BufReader<ChildStdout>, u16)> {
+    let mut child = Command::new("chromedriver")
+        .arg("--port=0")
+        // Times are shown in the browser's zone.
+        .env("TZ", "UTC")
+        .env("LANGUAGE", lang)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect(HINT);
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    if let Some(port) = port(&mut output) {
+        return Some((child, output, port));
+    }
+    child.wait().unwrap();
+    None
+}
+
+fn port(output: &mut impl BufRead) -> Option<u16> {
     let mut line = String::new();
     while output.read_line(&mut line).unwrap() > 0 {
         if let Some((_, port)) = line.split_once("successfully on port ") {
-            return port.trim().trim_end_matches('.').parse().unwrap();
+            return port.trim().trim_end_matches('.').parse().ok();
         }
         line.clear();
     }
-    panic!("chromedriver ended without a port");
+    None
 }
 
 fn capabilities(lang: &str, profile: &TempDir) -> Value {

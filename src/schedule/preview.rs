@@ -345,7 +345,15 @@ impl Survey<'_> {
 
     async fn decide(&self, record: &Seen<Record>, item: &Seen<Item>) -> Result<Plan, WorkError> {
         let (app, now, locks) = (self.app, self.context.now(), Locks::default());
-        let task = Task { app, locks: &locks, cause: Cause::FirstSync, received: now, version: None, unit: None };
+        let task = Task {
+            app,
+            locks: &locks,
+            cause: Cause::FirstSync,
+            received: now,
+            version: None,
+            unit: None,
+            in_bulk: false,
+        };
         task.decide_at(self.context, None, record, item, now).await
     }
 

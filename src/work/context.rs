@@ -30,6 +30,8 @@ pub struct Context {
     pub bindings: Arc<Vec<Binding>>,
     /// Addresses of bound mailboxes.
     pub bound: Arc<BTreeSet<String>>,
+    /// Others read the same mailbox at this moment, so that reads are worth gathering.
+    pub in_bulk: bool,
 }
 
 impl Context {
@@ -51,6 +53,7 @@ impl Context {
             rules: with_pairs(app, directory.rules(user)),
             bindings: directory.bindings.clone(),
             bound: directory.bound.clone(),
+            in_bulk: false,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Leases due messages and hands each to a task, a bounded number at a time.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct Worker {
     pub app: App,
     /// Locks of this process.
     pub locks: Locks,
+    /// Others of the same lane are worked on at the same time.
+    pub beside_others: bool,
 }
 
 impl Worker {
@@ -35,7 +38,7 @@ impl Worker {
     #[must_use]
     pub fn new(app: App) -> Self {
         let locks = app.locks().clone();
-        Self { app, locks }
+        Self { app, locks, beside_others: false }
     }
 }
 
@@ -97,10 +100,15 @@ pub async fn run(app: App) {
             rest(&app).await;
             continue;
         }
+        let mut lanes = HashMap::<String, usize>::new();
+        for unit in &units {
+            *lanes.entry(unit.lane.clone()).or_default() += 1;
+        }
         after_lane = units.last().map(|unit| unit.lane.clone());
         for unit in units {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-            let worker = worker.clone();
+            let beside_others = lanes.get(&unit.lane).is_some_and(|count| *count > 1);
+            let worker = Worker { beside_others, ..worker.clone() };
             let in_hand = app.membership().hold(&unit.lease, app.clock().now() + LEASE);
             app.tracker().spawn(async move {
                 handle(&worker, unit).await;

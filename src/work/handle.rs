@@ -109,6 +109,7 @@ async fn attempt(worker: &Worker, ending: &Ending<'_>) -> Result<Report, WorkErr
         received: change.received,
         version: echoed(unit),
         unit: Some(ending),
+        in_bulk: worker.beside_others && matches!(change.cause, Cause::FirstSync | Cause::Sweep | Cause::Manual),
     };
     match &change.target {
         Target::Record { kind, id } => task.record(*kind, id).await,

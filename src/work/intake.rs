@@ -241,7 +241,7 @@ impl Task<'_> {
             return self.linked(&link.id, Some(Side::Outlook)).await;
         }
         let _item = self.locks.acquire(format!("item:{user}:{id}")).await?;
-        let context = Context::of(self.app, Some(user)).await?;
+        let context = self.context(user).await?;
         let item = match items::read(&context, place, None).await? {
             Seen::Present(item) => item,
             Seen::Gone => return Ok(Report::Series(self.known_of_series(user, id).await?)),

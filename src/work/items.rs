@@ -45,6 +45,7 @@ fn due_of_link(link: Option<&Link>) -> Option<DateTime<Utc>> {
 pub async fn read(context: &Context, place: Place<'_>, link: Option<&Link>) -> Result<Seen<Item>, WorkError> {
     let mailbox = context.mailbox()?;
     let seen = match place.list {
+        None if context.in_bulk => context.graph.event_in_bulk(&mailbox, place.id).await?,
         None => context.graph.event(&mailbox, place.id).await?,
         Some(list) => context.graph.task(&mailbox, list, place.id, due_of_link(link)).await?,
     };

@@ -72,6 +72,8 @@ pub struct Task<'a> {
     pub version: Option<String>,
     /// The messages that end with it.
     pub unit: Option<&'a Ending<'a>>,
+    /// Others of the same mailbox are in hand beside it, and none is in a hurry.
+    pub in_bulk: bool,
 }
 
 /// Messages that end with the look for which they asked: in the transaction that stores what came of it.
@@ -132,11 +134,16 @@ impl Task<'_> {
         Ok(())
     }
 
+    /// What is at hand for a user.
+    pub(super) async fn context(&self, user: &str) -> Result<Context, WorkError> {
+        Ok(Context { in_bulk: self.in_bulk, ..Context::of(self.app, Some(user)).await? })
+    }
+
     pub(super) async fn locked(&self, mut link: Link, hinted: Option<Side>) -> Result<Report, WorkError> {
         if link.is_buried() {
             return Ok(Report::Idle(Some(Reason::Buried)));
         }
-        let context = Context::of(self.app, Some(&link.owner)).await?;
+        let context = self.context(&link.owner).await?;
         if context.binding.as_ref().is_some_and(|binding| binding.enabled && binding.state != BindingState::Active) {
             context.mailbox()?;
         }

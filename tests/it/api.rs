@@ -128,7 +128,7 @@ fn secrets_are_never_shown_neither_by_the_api_nor_in_the_log() {
         assert!(!shown.contains(&secret), "a secret is shown: {secret}");
     }
     assert!(!shown.contains("Bearer ") && !shown.contains("eyJ0eXAi"), "a token is shown");
-    let kept = world.database.secrets(world.folder());
+    let kept = world.database.contents(world.folder());
     let has = |needle: &[u8]| kept.windows(needle.len()).any(|window| window == needle);
     assert!(!kept.is_empty() && !has(b"eyJ0eXAiOiJKV1Qi."), "an access token lies open in the database");
 }

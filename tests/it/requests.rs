@@ -1,9 +1,11 @@
 //! What a change costs: one read of each side and one write; its echo at most one read.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use simulators::plumbing::Logged;
 
-use crate::support::{World, at, day, espo, mail};
+use crate::support::{Setup, World, at, day, espo, mail};
 
 /// Requests since a mark that are about records and items: polls, the look after subscriptions and webhooks, and people apart.
 fn traffic(world: &World, mark: (usize, usize)) -> Vec<(&'static str, Logged)> {
@@ -112,4 +114,31 @@ fn a_change_of_a_task_costs_one_read_of_each_side_and_one_write_either_way() {
     let due = || tasks()[0]["dueDateTime"]["dateTime"].as_str().unwrap_or_default().starts_with(&day(6));
     let rows = of(&world, || drop(write(json!({ "dateEnd": espo(at(6, 9)) }))), due);
     within_budget(&rows, "graph");
+}
+
+#[test]
+fn a_first_synchronisation_reads_many_events_in_few_requests_and_each_has_an_outcome_of_its_own() {
+    const EVENTS: usize = 100;
+    let world = Setup::default().bound(&[]).start();
+    world.graph.set_service_time(Duration::from_millis(20));
+    for n in 0..EVENTS {
+        world.outlook_create("anna", &format!("Event {n:02}"), json!({}));
+    }
+    let mark = world.mark();
+    let count = |method: &str, part: &str| {
+        let asked = world.graph.wire().since(mark.1);
+        asked.iter().filter(|row| row.method == method && row.path.contains(part)).count()
+    };
+    world.bind("anna");
+    // Some steps of a batch are refused, the others are not.
+    world.eventually("a batch", || count("POST", "/$batch") > 0);
+    world.graph.throttle(&mail("anna"), 3, 1);
+    let arrived = || world.espo.records("Meeting").len() == EVENTS;
+    world.eventually("all have arrived", arrived);
+    world.settle();
+    assert!(arrived(), "one has arrived twice");
+    let (batches, alone) = (count("POST", "/$batch"), count("GET", "/me/events/"));
+    assert!(batches + alone < EVENTS / 2, "{batches} batches and {alone} single reads");
+    let report = &world.graph.throttle_report()[&mail("anna")];
+    assert!(report.max_in_flight <= 4 && report.refused >= 3, "{report:?}");
 }

@@ -1,4 +1,5 @@
-//! Several reads in one request.
+//! Several reads in one request: while a first synchronisation or a sweep has more to read than a mailbox has places, what
+//! waits is read together.
 //!
 //! Facts (learn.microsoft.com/graph/json-batching, .../throttling): at most 20 steps with unique ids; addresses are relative to
 //! the version; headers are each step's own; answers come in any order and the outer status is 200 whatever the inner ones
@@ -6,21 +7,26 @@
 //! four places of its mailbox.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use reqwest::Method;
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use sync::{Item, Seen};
+use tokio::sync::oneshot;
 
+use crate::Result;
 use crate::client::{Client, Mailbox};
 use crate::error::{Error, Refusal};
-use crate::events::expand;
-use crate::request::{Call, Failure, PREFER_EVENT, with_query};
-use crate::throttle::CONCURRENT;
-use crate::{Result, map};
+use crate::request::{Call, Failure, PREFER_EVENT};
+use crate::throttle::{CONCURRENT, Permit};
 
 /// Steps per request.
 const MOST: usize = 20;
+/// How long the first of many waits for the others.
+const GATHER: Duration = Duration::from_millis(10);
 
 #[derive(Deserialize)]
 struct Answers {
@@ -37,42 +43,139 @@ struct Step {
     body: Json,
 }
 
-impl Client {
-    /// Reads events, each with an outcome of its own as of [`Client::event`], in the order of `ids`.
-    pub async fn events(&self, mailbox: &Mailbox, ids: &[String]) -> Result<Vec<Result<Seen<Item>>>> {
-        let mut all = Vec::with_capacity(ids.len());
-        for part in ids.chunks(MOST) {
-            all.extend(self.batch(mailbox, part).await?);
-        }
-        Ok(all)
+/// Reads that wait for a place of their mailbox: whoever comes first waits for all four and takes the others along.
+#[derive(Debug, Default)]
+pub(crate) struct Together(Mutex<HashMap<String, Vec<Waiting>>>);
+
+#[derive(Debug)]
+struct Waiting {
+    id: String,
+    tell: oneshot::Sender<Result<Seen<Item>>>,
+}
+
+/// How a read goes along.
+enum Part {
+    First,
+    Along(oneshot::Receiver<Result<Seen<Item>>>),
+    /// So many are on their way already.
+    Alone,
+}
+
+impl Together {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Waiting>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn batch(&self, mailbox: &Mailbox, ids: &[String]) -> Result<Vec<Result<Seen<Item>>>> {
+    fn join(&self, user: &str, id: &str) -> Part {
+        let mut all = self.lock();
+        let Some(waiting) = all.get_mut(user) else {
+            all.insert(user.to_owned(), Vec::new());
+            return Part::First;
+        };
+        if waiting.len() + 1 >= MOST {
+            return Part::Alone;
+        }
+        let (tell, told) = oneshot::channel();
+        waiting.push(Waiting { id: id.to_owned(), tell });
+        Part::Along(told)
+    }
+}
+
+/// Whoever came first and gives up leaves nobody waiting for him: the others notice, and read by themselves.
+struct First<'a> {
+    together: &'a Together,
+    user: &'a str,
+}
+
+impl First<'_> {
+    fn take(&self) -> Vec<Waiting> {
+        self.together.lock().remove(self.user).unwrap_or_default()
+    }
+}
+
+impl Drop for First<'_> {
+    fn drop(&mut self) {
+        self.take();
+    }
+}
+
+impl Client {
+    /// Reads an event in one request with others that wait for the same mailbox; none where it need not wait, or was left
+    /// behind. Every read begins after it was asked for.
+    pub(crate) async fn event_among_others(
+        &self,
+        mailbox: &Mailbox,
+        id: &str,
+        in_bulk: bool,
+    ) -> Option<Result<Seen<Item>>> {
+        if !in_bulk && self.gate(mailbox).is_free() {
+            return None;
+        }
+        let user = mailbox.user.as_str();
+        match self.together().join(user, id) {
+            Part::Alone => None,
+            Part::Along(told) => told.await.ok(),
+            Part::First => {
+                let first = First { together: self.together(), user };
+                if in_bulk {
+                    tokio::time::sleep(GATHER).await;
+                }
+                Some(self.read_together(mailbox, id, first).await)
+            }
+        }
+    }
+
+    async fn read_together(&self, mailbox: &Mailbox, id: &str, first: First<'_>) -> Result<Seen<Item>> {
+        let token = self.access(mailbox).await?;
+        let permit = self.enter(mailbox, CONCURRENT).await?;
+        let others = first.take();
+        drop(first);
+        if others.is_empty() {
+            return self.event_alone(mailbox, id, &token, permit).await;
+        }
+        let ids: Vec<&str> = std::iter::once(id).chain(others.iter().map(|other| other.id.as_str())).collect();
+        let mut outcomes = self.batch(mailbox, &ids, &token, permit).await?.into_iter();
+        let own = outcomes.next().unwrap_or_else(|| Err(Error::unreadable("an empty batch")));
+        for (other, outcome) in others.into_iter().zip(outcomes) {
+            // Whoever does not listen any more has given up.
+            other.tell.send(outcome).ok();
+        }
+        own
+    }
+
+    /// Reads events, each with an outcome of its own as of [`Client::event`], in the order of `ids`; at most [`MOST`].
+    async fn batch(
+        &self,
+        mailbox: &Mailbox,
+        ids: &[&str],
+        token: &SecretString,
+        permit: Permit,
+    ) -> Result<Vec<Result<Seen<Item>>>> {
         let mut steps = Vec::with_capacity(ids.len());
         for (at, id) in ids.iter().enumerate() {
-            let url = with_query(self.address(mailbox, &["events", id])?, &[("$expand", &expand(mailbox))]);
+            let url = self.event_url(mailbox, id)?;
             steps.push(json!({"id": at.to_string(), "method": "GET", "url": self.relative(&url), "headers": {"Prefer": PREFER_EVENT}}));
         }
         let call =
             Call::new(Method::POST, self.url(&["$batch"])?).reads().places(CONCURRENT).body(json!({"requests": steps}));
-        let answers: Answers = self.send(mailbox, call).await?.json()?;
+        let answer = self.send_within(mailbox, call, token, permit).await.map_err(|failure| self.error(failure))?;
         let mut by_id: HashMap<String, Step> =
-            answers.responses.into_iter().map(|step| (step.id.clone(), step)).collect();
-        let outcomes = (0..ids.len()).map(|at| match by_id.remove(&at.to_string()) {
-            Some(step) => self.read(mailbox, step),
+            answer.json::<Answers>()?.responses.into_iter().map(|step| (step.id.clone(), step)).collect();
+        let outcomes = ids.iter().enumerate().map(|(at, id)| match by_id.remove(&at.to_string()) {
+            Some(step) => self.read(mailbox, id, step),
             None => Err(Error::unreadable("a step of the batch has no answer")),
         });
         Ok(outcomes.collect())
     }
 
-    fn read(&self, mailbox: &Mailbox, step: Step) -> Result<Seen<Item>> {
+    fn read(&self, mailbox: &Mailbox, id: &str, step: Step) -> Result<Seen<Item>> {
         if (200..300).contains(&step.status) {
             let event = serde_json::from_value(step.body).map_err(|source| Error::Unreadable {
                 what: "an event".to_owned(),
                 source: Some(source),
                 unsure: false,
             })?;
-            return map::item(event, mailbox).map(Seen::Present);
+            return self.seen(mailbox, id, event);
         }
         let header = step.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
         let after = self.retry_after(header.and_then(|(_, value)| value.as_str()));
@@ -99,8 +202,6 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::Disposition;
     use crate::client::Mode;
@@ -113,7 +214,7 @@ mod tests {
         let mut outcomes: Vec<Disposition> = answers
             .responses
             .into_iter()
-            .map(|step| client.read(&mailbox(), step).unwrap_err().disposition())
+            .map(|step| client.read(&mailbox(), "E", step).unwrap_err().disposition())
             .collect();
         assert_eq!(outcomes.pop(), Some(Disposition::Retry { after: Some(Duration::from_millis(2128)) }));
         assert_eq!(outcomes.pop(), Some(Disposition::Mailbox));

@@ -20,10 +20,11 @@ use tracing::Instrument as _;
 use url::Url;
 
 use crate::auth::AuthError;
+use crate::batch::Together;
 use crate::error::{Error, Refusal, parse_retry_after};
 use crate::recent::Recent;
 use crate::request::{Answer, Call, Failure, unreachable, with_query};
-use crate::throttle::{Closed, Permit, Places, Throttle};
+use crate::throttle::{Closed, Gate, Permit, Places, Throttle};
 use crate::{Result, wire};
 
 /// Where the time comes from.
@@ -118,6 +119,7 @@ struct Inner {
     circuit: Arc<Circuit>,
     trace: Option<Trace>,
     recent: Recent,
+    together: Together,
 }
 
 /// An answer of which the content is still to come.
@@ -170,12 +172,17 @@ impl Client {
             circuit,
             trace: None,
             recent: Recent::default(),
+            together: Together::default(),
         };
         Self { inner: Arc::new(inner) }
     }
 
     pub(crate) fn recent(&self) -> &Recent {
         &self.inner.recent
+    }
+
+    pub(crate) fn together(&self) -> &Together {
+        &self.inner.together
     }
 
     /// The same, where other processes may use the mailboxes too. To be called before the client is used.
@@ -265,28 +272,59 @@ impl Client {
 
     /// Sends a request; a refusal is not yet an error.
     pub(crate) async fn try_send(&self, mailbox: &Mailbox, call: Call<'_>) -> std::result::Result<Answer, Failure> {
-        let Opened { answer, permit: _permit, pass } = self.try_open(mailbox, &call).await?;
+        let token = self.access(mailbox).await?;
+        let permit = self.enter(mailbox, call.places).await?;
+        self.send_within(mailbox, call, &token, permit).await
+    }
+
+    /// Sends a request whose answer is read piece by piece, while the place among the mailbox's requests is kept.
+    pub(crate) async fn try_open(&self, mailbox: &Mailbox, call: &Call<'_>) -> std::result::Result<Opened, Failure> {
+        let token = self.access(mailbox).await?;
+        let permit = self.enter(mailbox, call.places).await?;
+        self.open_within(mailbox, call, &token, permit).await
+    }
+
+    /// Waits for so many of the mailbox's places.
+    pub(crate) async fn enter(&self, mailbox: &Mailbox, places: u32) -> Result<Permit> {
+        if places == 0 {
+            return Ok(Permit::default());
+        }
+        self.gate(mailbox).enter(places, || (self.inner.now)()).await.map_err(|closed| match closed {
+            Closed::Paused(after) => Error::Throttled { after },
+            Closed::NoPlace(source) => Error::NoPlace { source },
+        })
+    }
+
+    pub(crate) fn gate(&self, mailbox: &Mailbox) -> Arc<Gate> {
+        self.inner.throttle.gate(&mailbox.address)
+    }
+
+    /// Sends a request that has its places.
+    pub(crate) async fn send_within(
+        &self,
+        mailbox: &Mailbox,
+        call: Call<'_>,
+        token: &SecretString,
+        permit: Permit,
+    ) -> std::result::Result<Answer, Failure> {
+        let Opened { answer, permit: _permit, pass } = self.open_within(mailbox, &call, token, permit).await?;
         let outcome = self.whole(&call, answer).await.map_err(Failure::from);
         self.told(pass, outcome.as_ref().err());
         outcome
     }
 
-    /// Sends a request whose answer is read piece by piece, while the place among the mailbox's requests is kept.
-    pub(crate) async fn try_open(&self, mailbox: &Mailbox, call: &Call<'_>) -> std::result::Result<Opened, Failure> {
+    async fn open_within(
+        &self,
+        mailbox: &Mailbox,
+        call: &Call<'_>,
+        token: &SecretString,
+        permit: Permit,
+    ) -> std::result::Result<Opened, Failure> {
         let inner = &self.inner;
-        let token = inner.tokens.access(mailbox).await.map_err(Error::from)?;
-        let gate = inner.throttle.gate(&mailbox.address);
-        let permit = match call.places {
-            0 => Permit::default(),
-            places => gate.enter(places, || (inner.now)()).await.map_err(|closed| match closed {
-                Closed::Paused(after) => Error::Throttled { after },
-                Closed::NoPlace(source) => Error::NoPlace { source },
-            })?,
-        };
         let pass = inner.circuit.enter((inner.now)()).map_err(|after| Error::Away { after })?;
-        let outcome = match self.head(call, &token).await {
+        let outcome = match self.head(call, token).await {
             Err(Failure::Refused(refusal)) if refusal.status == 401 => {
-                match inner.tokens.renew(mailbox, &token).await.map_err(Error::from) {
+                match inner.tokens.renew(mailbox, token).await.map_err(Error::from) {
                     Ok(renewed) => self.head(call, &renewed).await,
                     Err(error) => {
                         pass.answered();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use reqwest::Method;
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 use sync::{Answer, Field, Item, People, Seen, Value, Values};
@@ -17,6 +18,7 @@ use url::Url;
 use crate::client::{Client, Mailbox};
 use crate::error::Error;
 use crate::request::{Call, Failure, PREFER_EVENT, quoted, with_query};
+use crate::throttle::Permit;
 use crate::{Result, extra, map, wire};
 
 /// The extended property that carries a link's id. It comes back under `$expand` alone, never in delta.
@@ -76,16 +78,46 @@ pub struct Page {
 impl Client {
     /// An event, read directly. [`Seen::Gone`] for the one answer that means it; anything else is an error.
     pub async fn event(&self, mailbox: &Mailbox, id: &str) -> Result<Seen<Item>> {
-        let url = with_query(self.address(mailbox, &["events", id])?, &[("$expand", &expand(mailbox))]);
-        match self.try_send(mailbox, Call::event(Method::GET, url)).await {
-            Ok(answer) => {
-                let event: wire::Event = answer.json()?;
-                self.recent().keep(&mailbox.user, id, &event);
-                map::item(event, mailbox).map(Seen::Present)
-            }
+        self.read_event(mailbox, id, false).await
+    }
+
+    /// The same where many are read and none is in a hurry: it waits a little for others, to be read in one request with them.
+    pub async fn event_in_bulk(&self, mailbox: &Mailbox, id: &str) -> Result<Seen<Item>> {
+        self.read_event(mailbox, id, true).await
+    }
+
+    async fn read_event(&self, mailbox: &Mailbox, id: &str, in_bulk: bool) -> Result<Seen<Item>> {
+        if let Some(outcome) = self.event_among_others(mailbox, id, in_bulk).await {
+            return outcome;
+        }
+        let token = self.access(mailbox).await?;
+        let permit = self.enter(mailbox, 1).await?;
+        self.event_alone(mailbox, id, &token, permit).await
+    }
+
+    /// One event by one request, which has its places.
+    pub(crate) async fn event_alone(
+        &self,
+        mailbox: &Mailbox,
+        id: &str,
+        token: &SecretString,
+        permit: Permit,
+    ) -> Result<Seen<Item>> {
+        match self.send_within(mailbox, Call::event(Method::GET, self.event_url(mailbox, id)?), token, permit).await {
+            Ok(answer) => self.seen(mailbox, id, answer.json()?),
             Err(Failure::Refused(refusal)) if refusal.is_gone() => Ok(Seen::Gone),
             Err(failure) => Err(self.error(failure)),
         }
+    }
+
+    pub(crate) fn event_url(&self, mailbox: &Mailbox, id: &str) -> Result<Url> {
+        Ok(with_query(self.address(mailbox, &["events", id])?, &[("$expand", &expand(mailbox))]))
+    }
+
+    /// An event that has just been read.
+    pub(crate) fn seen(&self, mailbox: &Mailbox, id: &str, event: wire::Event) -> Result<Seen<Item>> {
+        self.recent().keep(&mailbox.user, id, &event);
+        map::item(event, mailbox).map(Seen::Present)
     }
 
     /// Creates an event. After [`crate::Disposition::Unsure`] ask [`Client::events_by_marker`] first, or send the same

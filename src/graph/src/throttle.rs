@@ -90,6 +90,11 @@ impl Gate {
         Ok(Permit { _here: here, _everywhere: everywhere })
     }
 
+    /// Whether a request of this process would not wait for another of it.
+    pub fn is_free(&self) -> bool {
+        self.permits.available_permits() > 0
+    }
+
     pub fn pause(&self, until: DateTime<Utc>) {
         let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
         *paused = Some(paused.map_or(until, |known| known.max(until)));

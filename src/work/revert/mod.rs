@@ -83,8 +83,15 @@ pub async fn one(app: &App, id: &str, force: bool) -> Result<Vec<String>, Revert
     let Some(entry) = history::get(app.store().read(), id).await? else {
         return Err(RevertError::Unknown(id.to_owned()));
     };
-    let task =
-        Task { app, locks: app.locks(), cause: Cause::Revert, received: app.clock().now(), version: None, unit: None };
+    let task = Task {
+        app,
+        locks: app.locks(),
+        cause: Cause::Revert,
+        received: app.clock().now(),
+        version: None,
+        unit: None,
+        in_bulk: false,
+    };
     let revert = Revert { task, entry, force };
     revert.is_open().await?;
     match revert.entry.change_type {

@@ -66,28 +66,57 @@ impl Database {
         Self { url: format!("{base}/{name}"), server: Some((runtime.clone(), connection, name)) }
     }
 
-    /// What the database keeps of secrets: on SQLite all of its file, else the rows that are meant to hold some.
-    pub fn secrets(&self, folder: &Path) -> Vec<u8> {
+    /// All that the database keeps: its file and the journal, or the text of every column of every table.
+    pub fn contents(&self, folder: &Path) -> Vec<u8> {
         let Some((runtime, ..)) = &self.server else {
-            return std::fs::read(folder.join("espo-outlook.db")).unwrap();
+            let mut kept = std::fs::read(folder.join("espo-outlook.db")).unwrap();
+            kept.extend(std::fs::read(folder.join("espo-outlook.db-wal")).unwrap_or_default());
+            return kept;
         };
         runtime.block_on(async {
             let connection = connect(&self.url).await.unwrap();
+            let backend = connection.get_database_backend();
+            let (quote, text) = if self.is_mysql() { ('`', "CHAR") } else { ('"', "TEXT") };
+            let here = if self.is_mysql() { "DATABASE()" } else { "'public'" };
+            let all = async |statement: String| {
+                connection.query_all_raw(Statement::from_string(backend, statement)).await.unwrap()
+            };
+            let columns = format!(
+                "SELECT table_name AS of_table, column_name AS of_column FROM information_schema.columns \
+                 WHERE table_schema = {here}"
+            );
             let mut kept = String::new();
-            for statement in [
-                "SELECT CONCAT(access, refresh) AS text FROM tokens",
-                "SELECT value AS text FROM settings",
-                "SELECT secret AS text FROM espo_webhooks",
-                "SELECT client_state AS text FROM subscriptions",
-            ] {
-                let rows =
-                    connection.query_all_raw(Statement::from_string(connection.get_database_backend(), statement));
-                for row in rows.await.unwrap() {
-                    kept.push_str(&row.try_get::<String>("", "text").unwrap());
+            for row in all(columns).await {
+                let [table, column] = ["of_table", "of_column"].map(|name| row.try_get::<String>("", name).unwrap());
+                let values = format!(
+                    "SELECT CAST({quote}{column}{quote} AS {text}) AS kept FROM {quote}{table}{quote} \
+                     WHERE {quote}{column}{quote} IS NOT NULL"
+                );
+                for row in all(values).await {
+                    kept.push_str(&row.try_get::<String>("", "kept").unwrap());
+                    kept.push('\n');
                 }
             }
             kept.into_bytes()
         })
+    }
+
+    /// Until it is dropped nobody can write settings or messages; reading goes on.
+    pub fn closed_to_writers(&self, runtime: &Handle) -> DatabaseConnection {
+        let statement = match (&self.server, self.is_mysql()) {
+            (None, _) => "BEGIN IMMEDIATE",
+            (Some(_), false) => "BEGIN; LOCK TABLE settings, messages IN SHARE MODE",
+            (Some(_), true) => "LOCK TABLES settings READ, messages READ",
+        };
+        runtime.block_on(async {
+            let connection = connect(&self.url).await.unwrap();
+            connection.execute_unprepared(statement).await.unwrap();
+            connection
+        })
+    }
+
+    fn is_mysql(&self) -> bool {
+        self.url.starts_with("mysql")
     }
 }
 
@@ -103,7 +132,7 @@ pub fn without_servers() -> bool {
 impl Drop for Database {
     fn drop(&mut self) {
         let Some((runtime, connection, name)) = &self.server else { return };
-        let force = if self.url.starts_with("mysql") { "" } else { "WITH (FORCE)" };
+        let force = if self.is_mysql() { "" } else { "WITH (FORCE)" };
         // The server may have been ended by the test.
         runtime.block_on(async {
             connection.execute_unprepared(&format!("DROP DATABASE {name} {force}")).await.ok();

@@ -365,6 +365,11 @@ impl World {
         Browser::new(self.runtime.handle().clone())
     }
 
+    /// Until it is dropped nobody can write settings or messages.
+    pub fn closed_to_writers(&self) -> sea_orm::DatabaseConnection {
+        self.database.closed_to_writers(self.runtime.handle())
+    }
+
     /// Something asynchronous of a simulator.
     pub fn wait_for<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)

@@ -447,11 +447,16 @@ fn counters(report: &Report) -> Counters {
     counters
 }
 
-/// Moves the counters of the jobs that asked: once a message, at its first end.
+/// Moves the counters of the jobs that asked: once a message, at its first end, and again when what had failed is done after all.
 async fn count(app: &App, unit: &Unit, once: Counters) -> Result<(), WorkError> {
     for message in &unit.messages {
         let first = message.last_error.as_deref().is_none_or(|error| [WAITS, SWITCHED_OFF].contains(&error));
-        if let Some(job) = message.change.job.as_deref().filter(|_| first) {
+        let Some(job) = message.change.job.as_deref() else { continue };
+        if !first {
+            if once.failed == 0 {
+                jobs::mend(app.store().write(), job, once).await?;
+            }
+        } else {
             jobs::bump(app.store().write(), job, once).await?;
             if jobs::finish_if_complete(app.store().write(), job, app.clock().now()).await? {
                 crate::schedule::jobs::finished(app, job).await?;

@@ -137,6 +137,9 @@ fn a_first_synchronisation_reads_many_events_in_few_requests_and_each_has_an_out
     world.eventually("all have arrived", arrived);
     world.settle();
     assert!(arrived(), "one has arrived twice");
+    let jobs = world.items("/jobs");
+    let job = jobs.iter().find(|job| job["created"] == EVENTS).unwrap_or_else(|| panic!("{jobs:#?}"));
+    assert_eq!(job["failed"], 0, "{job}");
     let (batches, alone) = (count("POST", "/$batch"), count("GET", "/me/events/"));
     assert!(batches + alone < EVENTS / 2, "{batches} batches and {alone} single reads");
     let report = &world.graph.throttle_report()[&mail("anna")];

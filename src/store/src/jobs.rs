@@ -204,6 +204,19 @@ pub async fn bump(conn: &impl ConnectionTrait, id: &str, by: Counters) -> Result
     Ok(())
 }
 
+/// Counts what was counted as failed and has come to something after all.
+///
+/// # Errors
+/// When the database fails.
+pub async fn mend(conn: &impl ConnectionTrait, id: &str, by: Counters) -> Result<()> {
+    let mended = Entity::update_many()
+        .col_expr(Column::Failed, Expr::col(Column::Failed).sub(1))
+        .filter(Column::Id.eq(id))
+        .filter(Column::Failed.gt(0));
+    mended.exec(conn).await?;
+    bump(conn, id, Counters { done: 0, failed: 0, ..by }).await
+}
+
 /// Ends a job whose last item has been looked at; true for the one call that ended it.
 ///
 /// # Errors

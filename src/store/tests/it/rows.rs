@@ -254,6 +254,12 @@ async fn counters_of_a_job_lose_no_count_and_the_last_one_ends_it() {
     let job = jobs::get(store, "j").await.unwrap().unwrap();
     assert_eq!(job.counters, Counters { done: 31, updated: 15, skipped: 15, failed: 1, ..Counters::default() });
     assert_eq!((job.state, job.total, job.finished), (JobState::Done, 31, Some(at(3))));
+    // What had failed has come to something after all.
+    for _ in 0..2 {
+        jobs::mend(store, "j", Counters { done: 1, created: 1, ..Counters::default() }).await.unwrap();
+    }
+    let counters = jobs::get(store, "j").await.unwrap().unwrap().counters;
+    assert_eq!((counters.done, counters.created, counters.failed), (31, 2, 0));
 }
 
 #[tokio::test]

@@ -375,7 +375,9 @@ fn the_service_is_small_when_it_is_idle_and_stops_when_asked() {
     world.never("a sweep", 1, || false);
     let (resident, own) = world.product.resident();
     assert!(own < 32 * 1024, "{own} KiB are its own");
-    assert!(cfg!(debug_assertions) || resident < 60 * 1024, "{resident} KiB are resident");
+    // A build for debugging maps far more code.
+    let most = if cfg!(debug_assertions) { 90 } else { 60 };
+    assert!(resident < most * 1024, "{resident} KiB are resident");
     let before = std::time::Instant::now();
     assert!(world.product.stop(), "it does not stop");
     assert!(before.elapsed() < Duration::from_secs(10));

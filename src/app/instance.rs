@@ -7,7 +7,7 @@
 //!
 //! On SQLite one process serves. It neither registers nor counts: what was leased before its start is nobody's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,6 +42,8 @@ struct Inner {
     beat: Mutex<Option<Instant>>,
     /// Leases, how many units of each, and when it ends.
     in_hand: Mutex<BTreeMap<String, (usize, DateTime<Utc>)>>,
+    /// Leases under which there may be something that nobody has in hand.
+    astray: Mutex<BTreeSet<String>>,
 }
 
 /// A unit in a worker's hands: its lease is held until this is dropped.
@@ -65,7 +67,15 @@ impl Drop for InHand {
 impl Membership {
     pub(super) fn new(store: Store, ids: Ids, silence: Duration) -> Self {
         let alone = ids.next();
-        Self(Arc::new(Inner { store, ids, silence, alone, beat: Mutex::default(), in_hand: Mutex::default() }))
+        Self(Arc::new(Inner {
+            store,
+            ids,
+            silence,
+            alone,
+            beat: Mutex::default(),
+            in_hand: Mutex::default(),
+            astray: Mutex::default(),
+        }))
     }
 
     /// A name for a lease of messages: of this process, and of no other call.
@@ -84,6 +94,27 @@ impl Membership {
         let mut all = self.0.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(lease.to_owned()).or_insert((0, until)).0 += 1;
         InHand { of: self.clone(), lease: lease.to_owned() }
+    }
+
+    /// Notes that the end of something under that lease could not be recorded: it is queued again once the database answers,
+    /// without waiting for the lease to end.
+    pub fn lead_astray(&self, lease: &str) {
+        self.0.astray.lock().unwrap_or_else(PoisonError::into_inner).insert(lease.to_owned());
+    }
+
+    /// Queues again what went astray and is in nobody's hands any more. Tells how many messages.
+    async fn bring_back(&self) -> Result<u64, StoreError> {
+        let lost: Vec<String> = {
+            let in_hand = self.0.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+            let astray = self.0.astray.lock().unwrap_or_else(PoisonError::into_inner);
+            astray.iter().filter(|lease| !in_hand.contains_key(*lease)).cloned().collect()
+        };
+        if lost.is_empty() {
+            return Ok(0);
+        }
+        let count = messages::requeue_under(self.0.store.write(), &lost).await?;
+        self.0.astray.lock().unwrap_or_else(PoisonError::into_inner).retain(|lease| !lost.contains(lease));
+        Ok(count)
     }
 
     /// Whether the others are sure to know that this process lives, so that nobody else does what it is about to do. Asked
@@ -255,6 +286,11 @@ async fn tick(
     }
     *known = seen;
     membership.extend(now).await?;
+    let back = membership.bring_back().await?;
+    if back > 0 {
+        tracing::warn!(count = back, "messages whose end could not be recorded are queued again");
+        app.queue().wake().notify_one();
+    }
     if round % EXPIRY == EXPIRY - 1 && messages::has_expired(store.read(), now).await? {
         let count = messages::requeue_expired(store.write(), now).await?;
         tracing::warn!(count, "messages that a worker did not come back with are queued again");

@@ -119,8 +119,9 @@ impl Places {
         if free.len() < missing {
             return Ok(());
         }
-        for at in free {
-            if taken.which.len() == count {
+        // In their order: of two who want all of them one gets the first, and the other lets go at once.
+        for (nth, at) in free.iter().copied().enumerate() {
+            if taken.which.len() == count || free.len() - nth < count - taken.which.len() {
                 break;
             }
             let Some(name) = names.get(at) else { continue };
@@ -158,8 +159,19 @@ impl Taken {
         }
     }
 
+    /// They may be given back.
+    fn use_no_more(&self) {
+        let mut places = self.mailbox.places.lock().unwrap_or_else(PoisonError::into_inner);
+        for at in &self.which {
+            if let Some(place) = places.get_mut(*at) {
+                (place.used, place.last) = (false, Some(Instant::now()));
+            }
+        }
+    }
+
     /// Gives back at once, whatever was kept for how long.
     async fn give_back_all(mut self) -> Result<(), StoreError> {
+        self.use_no_more();
         for at in std::mem::take(&mut self.which) {
             give_back(&self.of, &self.mailbox, &self.name, at, |_| true).await?;
         }
@@ -169,15 +181,8 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
+        self.use_no_more();
         let which = std::mem::take(&mut self.which);
-        {
-            let mut places = self.mailbox.places.lock().unwrap_or_else(PoisonError::into_inner);
-            for at in &which {
-                if let Some(place) = places.get_mut(*at) {
-                    (place.used, place.last) = (false, Some(Instant::now()));
-                }
-            }
-        }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if which.is_empty() {
             return;

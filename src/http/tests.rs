@@ -350,22 +350,28 @@ async fn a_sign_in_link_works_once_and_not_after_ten_minutes() {
     assert_eq!(service.get(&second).await.status(), 400);
 }
 
-#[tokio::test]
-async fn a_callback_in_another_browser_or_with_a_foreign_state_is_refused() {
-    let service = start(microsoft).await;
-    service.with_binding("anna", None).await;
+/// A sign-in as far as Microsoft's page: its state and the cookie of the browser in which it began.
+async fn begun(service: &Service) -> (String, String) {
     let (_, link) = service.api(Method::POST, "/users/anna/authorize", None).await;
     let url = url::Url::parse(link["url"].as_str().unwrap()).unwrap();
     let begun = service.get(&format!("{}?{}", url.path(), url.query().unwrap())).await;
     let to = url::Url::parse(begun.headers()["location"].to_str().unwrap()).unwrap();
     let state = to.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+    let cookie = begun.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    (state, cookie)
+}
+
+#[tokio::test]
+async fn a_callback_in_another_browser_or_with_a_foreign_state_is_refused() {
+    let service = start(microsoft).await;
+    service.with_binding("anna", None).await;
+    let (state, cookie) = begun(&service).await;
     let foreign = service.get("/oauth/microsoft/callback?state=x&code=y").await;
     assert_eq!(foreign.status(), 400);
     let elsewhere = service.get(&format!("/oauth/microsoft/callback?state={state}&code=y")).await;
     assert_eq!(elsewhere.status(), 400);
     assert!(store::tokens::get(service.app.store().read(), "anna").await.unwrap().is_none());
     // The state is spent, also for the right browser.
-    let cookie = begun.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
     let url = format!("{}/oauth/microsoft/callback?state={state}&error=access_denied", service.url);
     let late = service.http.get(url).header("Cookie", cookie).send().await.unwrap();
     assert_eq!(late.status(), 400);
@@ -375,12 +381,7 @@ async fn a_callback_in_another_browser_or_with_a_foreign_state_is_refused() {
 async fn what_microsoft_says_is_escaped_on_the_page() {
     let service = start(microsoft).await;
     service.with_binding("anna", None).await;
-    let (_, link) = service.api(Method::POST, "/users/anna/authorize", None).await;
-    let url = url::Url::parse(link["url"].as_str().unwrap()).unwrap();
-    let begun = service.get(&format!("{}?{}", url.path(), url.query().unwrap())).await;
-    let to = url::Url::parse(begun.headers()["location"].to_str().unwrap()).unwrap();
-    let state = to.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
-    let cookie = begun.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let (state, cookie) = begun(&service).await;
     let query = format!("state={state}&error=access_denied&error_description=%3Cscript%3Ealert(1)%3C/script%3E");
     let url = format!("{}/oauth/microsoft/callback?{query}", service.url);
     let answer = service.http.get(url).header("Cookie", cookie).send().await.unwrap();

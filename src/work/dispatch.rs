@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use store::messages::{self, Turn};
 use tokio::sync::Semaphore;
 
@@ -128,20 +129,39 @@ async fn gather(permits: &Semaphore, most: usize) {
 }
 
 async fn turn(app: &App, units: usize, after_lane: Option<&str>) -> store::Result<Vec<messages::Unit>> {
+    // While the others may have given this process up, what it takes up would only be refused.
+    if app.membership().check().is_err() {
+        return Ok(Vec::new());
+    }
     // Looked at without the write lock first: an idle service writes nothing.
     let now = app.clock().now();
     if !messages::is_due(app.store().read(), now).await? {
         return Ok(Vec::new());
     }
+    let lease = app.membership().lease();
+    let _in_hand = app.membership().hold(&lease, now + LEASE);
+    let leased = lease_due(app, &lease, now, units, after_lane).await;
+    if leased.is_err() {
+        // It may have been leased all the same.
+        app.membership().lead_astray(&lease);
+    }
+    leased
+}
+
+async fn lease_due(
+    app: &App,
+    lease: &str,
+    now: DateTime<Utc>,
+    units: usize,
+    after_lane: Option<&str>,
+) -> store::Result<Vec<messages::Unit>> {
     let per_lane = usize::try_from(app.connections().settings().events_per_iteration).unwrap_or(10).max(1);
-    let lease = &app.membership().lease();
     let transaction = app.store().begin_held().await?;
     if app.store().is_shared() {
         store::signals::take_turn(&transaction).await?;
     }
-    let units =
-        messages::lease_due(&transaction, &Turn { lease, now, until: now + LEASE, units, per_lane, after_lane })
-            .await?;
+    let turn = Turn { lease, now, until: now + LEASE, units, per_lane, after_lane };
+    let units = messages::lease_due(&transaction, &turn).await?;
     transaction.commit().await.map_err(store::StoreError::from)?;
     Ok(units)
 }

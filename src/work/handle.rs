@@ -95,6 +95,7 @@ async fn handle_in_trace(worker: &Worker, unit: Unit) {
         parked.map(drop).map_err(WorkError::from)
     };
     if let Err(error) = recorded {
+        app.membership().lead_astray(&unit.lease);
         tracing::error!(error = sentence(&error), message.ids = ?unit.ids(), "the end of a message could not be recorded");
     }
 }
@@ -450,7 +451,10 @@ fn counters(report: &Report) -> Counters {
 /// Moves the counters of the jobs that asked: once a message, at its first end, and again when what had failed is done after all.
 async fn count(app: &App, unit: &Unit, once: Counters) -> Result<(), WorkError> {
     for message in &unit.messages {
-        let first = message.last_error.as_deref().is_none_or(|error| [WAITS, SWITCHED_OFF].contains(&error));
+        let first = message
+            .last_error
+            .as_deref()
+            .is_none_or(|error| [WAITS, SWITCHED_OFF, messages::NOT_COME_BACK].contains(&error));
         let Some(job) = message.change.job.as_deref() else { continue };
         if !first {
             if once.failed == 0 {

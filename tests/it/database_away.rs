@@ -41,11 +41,7 @@ fn killed_and_restarted(setup: Setup) {
     }
     world.settle_within(90);
     assert_eq!((world.espo.records("Meeting").len(), world.person("anna").events().len()), (18, 18));
-    assert!(world.dead().is_empty(), "{:?}", world.dead());
-    let mark = world.mark();
-    world.sync();
-    world.settle();
-    world.no_writes_since(mark);
+    world.is_at_rest();
     // The server is to go after those who use it.
     drop(world);
     drop(server);

@@ -123,11 +123,7 @@ fn a_broker_that_is_killed_and_restarted_under_load_loses_and_doubles_nothing() 
         let name = format!("{}{n}", if n % 2 == 1 { "E" } else { "O" });
         assert_eq!((world.records(&name).len(), world.events("anna", &name).len()), (1, 1), "{name}");
     }
-    assert!(world.dead().is_empty(), "{:?}", world.dead());
-    let mark = world.mark();
-    world.sync();
-    world.settle();
-    world.no_writes_since(mark);
+    world.is_at_rest();
     // The broker is to go after those who use it.
     drop(world);
     drop(server);

@@ -39,15 +39,6 @@ fn once(name: &str) -> (Vec<String>, Vec<String>) {
     (vec![name.to_owned()], vec![name.to_owned()])
 }
 
-/// A sweep over everything finds nothing to do.
-fn is_at_rest(world: &World) {
-    let mark = world.mark();
-    world.settle();
-    world.sync();
-    world.settle();
-    world.no_writes_since(mark);
-}
-
 #[test]
 fn an_update_is_put_back_on_both_sides_and_stays_there() {
     let world = World::start();
@@ -61,7 +52,7 @@ fn an_update_is_put_back_on_both_sides_and_stays_there() {
         (world.record(&id)["name"].as_str(), world.event("anna", &event)["subject"].as_str()),
         (Some("Right"), Some("Right"))
     );
-    is_at_rest(&world);
+    world.is_at_rest();
     let old = world.get(&format!("/history/{wrong}"));
     assert_eq!((&old["revertible"], old["reverted_by"].as_str()), (&json!(false), Some(new[0].as_str())));
     for id in &new {
@@ -95,7 +86,7 @@ fn what_was_changed_since_is_put_back_only_by_force() {
     let forced = world.product.command(&["revert", &two, "--force"]);
     assert!(forced.status.success(), "{}", String::from_utf8_lossy(&forced.stderr));
     assert_eq!(all(&world), once("One"));
-    is_at_rest(&world);
+    world.is_at_rest();
 }
 
 #[test]
@@ -105,7 +96,7 @@ fn an_event_that_was_created_goes_and_its_record_stays_until_switched_on() {
     revert(&world, &entry(&world, &id, "create"));
     assert_eq!(all(&world), (vec!["Made".to_owned()], vec![]));
     world.espo_update(&id, json!({ "description": "edited" }));
-    is_at_rest(&world);
+    world.is_at_rest();
     world.put(&format!("/records/meeting/{id}/sync"), &json!({ "enabled": true }));
     world.one_event("anna", "Made");
     world.settle();
@@ -119,7 +110,7 @@ fn the_switch_field_of_espocrm_says_so_and_switches_on_again() {
     assert_eq!(world.record(&id)["cSyncWithOutlook"], true, "the field was provisioned");
     revert(&world, &entry(&world, &id, "create"));
     assert_eq!(world.record(&id)["cSyncWithOutlook"], false);
-    is_at_rest(&world);
+    world.is_at_rest();
     world.espo_update(&id, json!({ "cSyncWithOutlook": true }));
     world.one_event("anna", "Made");
     world.settle();
@@ -135,7 +126,7 @@ fn a_record_that_was_created_goes_and_its_event_is_not_taken_in_again() {
     revert(&world, &entry(&world, &id, "create"));
     assert_eq!(all(&world), (vec![], vec!["From Outlook".to_owned()]));
     world.outlook_update("anna", &event, json!({ "subject": "Edited" }));
-    is_at_rest(&world);
+    world.is_at_rest();
     assert_eq!(all(&world), (vec![], vec!["Edited".to_owned()]));
     world.put(&format!("/records/meeting/{id}/sync"), &json!({ "enabled": true }));
     world.one_record("Edited");
@@ -163,7 +154,7 @@ fn what_was_deleted_comes_back_on_both_sides() {
         (record["assignedUserId"].as_str(), record["description"].as_str()),
         (Some(world.id("anna").as_str()), Some("words"))
     );
-    is_at_rest(&world);
+    world.is_at_rest();
     world.espo_update(record["id"].as_str().unwrap(), json!({ "name": "Back" }));
     world.one_event("anna", "Back");
     world.settle();
@@ -171,7 +162,7 @@ fn what_was_deleted_comes_back_on_both_sides() {
     assert!(status == 409 && detail.contains("since"), "{detail}");
     world.post(&format!("/history/{}/revert", new[0]), &json!({ "force": true }));
     assert_eq!(all(&world), (vec![], vec![]), "both ends that the revert had made");
-    is_at_rest(&world);
+    world.is_at_rest();
 }
 
 #[test]
@@ -189,7 +180,7 @@ fn a_creation_without_an_answer_is_found_when_the_revert_is_asked_for_again() {
         let _ = world.call("POST", &format!("/history/{gone}/revert"), Some(&json!({})));
         world.eventually("both ends are there", || all(&world) == once("Gone"));
         world.settle();
-        is_at_rest(&world);
+        world.is_at_rest();
         assert_eq!(all(&world), once("Gone"), "{fault:?}");
     }
 }
@@ -222,7 +213,7 @@ fn a_revert_that_was_killed_is_finished_and_doubles_nothing() {
         let (status, answer) = world.call("POST", &format!("/history/{gone}/revert"), Some(&json!({})));
         assert!([200, 409].contains(&status), "{status} {answer}");
         world.eventually("both ends are there", || all(&world) == once("Gone"));
-        is_at_rest(&world);
+        world.is_at_rest();
         assert_eq!(all(&world), once("Gone"));
     }
 }
@@ -240,7 +231,7 @@ fn a_record_that_could_not_be_deleted_takes_nothing_along_and_goes_the_next_time
     world.settle();
     assert_eq!(all(&world), once("From Outlook"));
     revert(&world, &made);
-    is_at_rest(&world);
+    world.is_at_rest();
     assert_eq!(all(&world), (vec![], vec!["From Outlook".to_owned()]));
 }
 
@@ -269,7 +260,7 @@ fn a_span_of_time_is_taken_back_newest_first() {
     let done = world.post("/history/revert", &json!({ "since": since, "user_id": world.id("anna") }));
     assert_eq!(done["skipped"], json!([]), "{done}");
     assert_eq!(all(&world), once("A"));
-    is_at_rest(&world);
+    world.is_at_rest();
     let again = world.post("/history/revert", &json!({ "since": since }));
     assert_eq!(again["reverted"], json!([]), "{again}");
     assert_eq!(all(&world), once("A"));
@@ -290,5 +281,5 @@ fn all_of_a_record_is_taken_back_to_before_it_was() {
     let done = world.post("/history/revert", &json!({ "record_id": id }));
     assert_eq!(done["skipped"], json!([]), "{done}");
     assert_eq!(all(&world), (vec![], vec!["X".to_owned()]));
-    is_at_rest(&world);
+    world.is_at_rest();
 }

@@ -161,6 +161,26 @@ fn two_workers_never_write_one_pair_at_once_and_a_mailbox_never_has_more_than_fo
 }
 
 #[test]
+fn two_workers_that_read_many_events_of_one_mailbox_together_wait_for_each_other_and_finish() {
+    const EVENTS: usize = 60;
+    if without_servers() {
+        return;
+    }
+    let world = setup().bound(&[]).start();
+    world.graph.set_service_time(Duration::from_millis(20));
+    for n in 0..EVENTS {
+        world.outlook_create("anna", &format!("Event {n:02}"), json!({}));
+    }
+    let mark = world.mark();
+    world.bind("anna");
+    agree(&world, EVENTS);
+    let asked = world.graph.wire().since(mark.1);
+    assert!(asked.iter().any(|row| row.path.contains("/$batch")), "none were read together");
+    let report = &world.graph.throttle_report()[&mail("anna")];
+    assert!(report.max_in_flight <= 4 && report.refused == 0, "{report:?}");
+}
+
+#[test]
 fn a_worker_that_was_stopped_writes_nothing_when_it_wakes_up_and_then_goes_on() {
     if without_servers() {
         return;

@@ -6,6 +6,7 @@
 mod world;
 
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
 use sync::{
     Action, Attendees, Direction, Field, Kind, KindRules, Priority, Projection, Reason, Rules, Side, Value, Verdict,
     project,
@@ -23,6 +24,22 @@ fn config() -> ProptestConfig {
 
 fn both_ways() -> Rules {
     Rules::default()
+}
+
+/// Edits and deletions, each looked at or not, lead to one state, and a further look is idle.
+fn converges(mut world: World, edits: &[Edit], looks: &[bool]) -> Result<(), TestCaseError> {
+    let rules = both_ways();
+    world.settle(&rules);
+    for (edit, look) in edits.iter().zip(looks) {
+        world.edit(edit);
+        if *look {
+            world.reconcile(&rules, Crash::Never);
+        }
+    }
+    world.settle(&rules);
+    prop_assert!(world.in_step(&rules), "{world:#?}");
+    prop_assert!(world.plan(&rules).is_idle());
+    Ok(())
 }
 
 proptest! {
@@ -148,16 +165,7 @@ proptest! {
     /// Law 6, in the core: any edits and deletions, looked at or not in between, converge, and a further look is idle.
     #[test]
     fn any_interleaving_converges(espo in values(Side::Espo), edits in edits(8), looks in proptest::collection::vec(any::<bool>(), 8)) {
-        let rules = both_ways();
-        let mut world = World::with_record(espo);
-        world.settle(&rules);
-        for (edit, look) in edits.iter().zip(looks) {
-            world.edit(edit);
-            if look { world.reconcile(&rules, Crash::Never); }
-        }
-        world.settle(&rules);
-        prop_assert!(world.in_step(&rules), "{world:#?}");
-        prop_assert!(world.plan(&rules).is_idle());
+        converges(World::with_record(espo), &edits, &looks)?;
     }
 
     /// Law 7, in the core: a crash before or after any write loses nothing and doubles nothing.
@@ -267,16 +275,7 @@ proptest! {
     /// Law 6, in the core, for tasks.
     #[test]
     fn any_interleaving_of_edits_of_a_task_converges(espo in task_values(Side::Espo), edits in task_edits(8), looks in proptest::collection::vec(any::<bool>(), 8)) {
-        let rules = both_ways();
-        let mut world = World::with_task(espo);
-        world.settle(&rules);
-        for (edit, look) in edits.iter().zip(looks) {
-            world.edit(edit);
-            if look { world.reconcile(&rules, Crash::Never); }
-        }
-        world.settle(&rules);
-        prop_assert!(world.in_step(&rules), "{world:#?}");
-        prop_assert!(world.plan(&rules).is_idle());
+        converges(World::with_task(espo), &edits, &looks)?;
     }
 
     /// Law 9, for tasks.

@@ -696,6 +696,16 @@ impl World {
         writes(&self.espo, &self.graph, mark)
     }
 
+    /// Everything was done, and a sweep over everything finds nothing to do.
+    pub fn is_at_rest(&self) {
+        assert!(self.dead().is_empty(), "{:?}", self.dead());
+        let mark = self.mark();
+        self.settle();
+        self.sync();
+        self.settle();
+        self.no_writes_since(mark);
+    }
+
     pub fn no_writes_since(&self, mark: (usize, usize)) {
         let (espo, graph) = self.writes_since(mark);
         let told: Vec<String> = espo.iter().chain(&graph).map(told).collect();
@@ -712,8 +722,32 @@ fn told(row: &Logged) -> String {
     format!("{} {} {}", row.method, row.path, row.body.as_deref().unwrap_or_default())
 }
 
+impl World {
+    /// What is in the queue, for whoever reads why a test has failed; as far as the service still answers.
+    fn unfinished(&self) -> String {
+        let states = ["queued", "leased", "parked", "dead"];
+        let request = |state: &str| {
+            self.client.get(format!("{}/api/v1/messages?state={state}", self.url)).bearer_auth(&self.token).send()
+        };
+        self.runtime.block_on(async {
+            let mut all = String::new();
+            for state in states {
+                let Ok(answer) = request(state).await else { continue };
+                let list: Value = answer.json().await.unwrap_or_default();
+                for message in list["items"].as_array().into_iter().flatten() {
+                    all.push_str(&format!("{message}\n"));
+                }
+            }
+            all
+        })
+    }
+}
+
 impl Drop for World {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- not done ---\n{}", self.unfinished());
+        }
         self.product.crash();
         self.beside.iter_mut().for_each(|(product, _)| product.crash());
         self.runtime.block_on(async {

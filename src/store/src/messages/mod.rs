@@ -32,8 +32,8 @@ use crate::subscriptions::Plight;
 use crate::{links, subscriptions};
 
 pub use turn::{
-    End, Turn, Unit, bury, extend, extend_all, finish, finish_many, has_expired, is_due, lease_due, lease_of, next_due,
-    park, release, requeue_all, requeue_expired, requeue_of,
+    End, NOT_COME_BACK, Turn, Unit, bury, extend, extend_all, finish, finish_many, has_expired, is_due, lease_due,
+    lease_of, next_due, park, release, requeue_all, requeue_expired, requeue_of, requeue_under,
 };
 
 /// The lane of hints that name no mailbox.

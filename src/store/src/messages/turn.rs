@@ -107,6 +107,8 @@ pub struct End {
 const LOOK: usize = 64;
 /// So many units are ended by one statement.
 const TOGETHER: usize = 64;
+/// What is written beside a message whose worker has not told how it ended.
+pub const NOT_COME_BACK: &str = "the worker that had it did not come back";
 const QUEUED: &str = MessageState::Queued.as_str();
 const LEASED: &str = MessageState::Leased.as_str();
 const PARKED: &str = MessageState::Parked.as_str();
@@ -381,7 +383,7 @@ fn requeue() -> UpdateMany<Entity> {
         .col_expr(Column::State, Expr::value(QUEUED))
         .col_expr(Column::LeasedBy, Expr::value(None::<String>))
         .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
-        .col_expr(Column::LastError, Expr::value("the worker that had it did not come back"))
+        .col_expr(Column::LastError, Expr::value(NOT_COME_BACK))
         .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
         .filter(Column::State.eq(LEASED))
 }
@@ -392,6 +394,15 @@ fn requeue() -> UpdateMany<Entity> {
 /// When the database fails.
 pub async fn requeue_expired(conn: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<u64> {
     Ok(requeue().filter(Column::LeaseUntil.lte(millis(now))).exec(conn).await?.rows_affected)
+}
+
+/// Queues again what is still under these leases, which nobody has in hand: its end could not be recorded. Tells how many.
+///
+/// # Errors
+/// When the database fails.
+pub async fn requeue_under(conn: &impl ConnectionTrait, leases: &[String]) -> Result<u64> {
+    let under = Column::LeasedBy.is_in(leases.iter().map(String::as_str));
+    Ok(requeue().filter(under).exec(conn).await?.rows_affected)
 }
 
 /// Queues again everything that a process had, which is not alive any more. Tells how many.

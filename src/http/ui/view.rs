@@ -22,6 +22,8 @@ use super::lang::Lang;
 use super::sentences;
 use crate::app::App;
 use crate::app::provision::Done;
+use crate::http::access::Closed;
+use crate::http::api::settings::Access;
 use crate::http::api::users::People;
 use crate::http::page::escape;
 use crate::http::problem::Problem;
@@ -86,6 +88,13 @@ pub struct Item {
     pub icon: &'static str,
     pub count: u64,
     pub is_here: bool,
+}
+
+/// Something that is closed to the caller: what it is called, what is left of it, and whose doing that is.
+pub struct ClosedField {
+    pub name: String,
+    pub access: &'static str,
+    pub roles: String,
 }
 
 /// What every page knows.
@@ -358,6 +367,35 @@ impl View {
     /// A sentence that the service wrote down in English, in the reader's language.
     pub fn said(&self, sentence: &str) -> String {
         sentences::in_language(self.lang, sentence)
+    }
+
+    /// Why something of one's own is closed: by which roles.
+    pub fn closed(&self, field: &str) -> String {
+        let roles = self.caller.as_ref().map(|caller| caller.rights.roles_on(field)).unwrap_or_default();
+        match roles.as_slice() {
+            [role] => self.f1("access.closed", role),
+            roles => self.f1("access.closed.many", self.quoted(roles.iter())),
+        }
+    }
+
+    /// What of these is closed to the caller, in words.
+    pub fn all_closed<'a>(&self, family: &str, fields: impl IntoIterator<Item = &'a str>) -> Vec<ClosedField> {
+        let closed = self.caller.as_ref().filter(|caller| !caller.is_admin);
+        let closed = closed.map(|caller| caller.rights.closed(fields)).unwrap_or_default();
+        let shown = |one: Closed| ClosedField {
+            name: match one.field.split_once('.') {
+                Some((kind, rule)) => format!("{} · {}", self.word("kinds", kind), self.word(family, rule)),
+                None => self.word(family, &one.field),
+            },
+            access: self.t(if one.access == Access::Read { "access.read" } else { "access.no" }),
+            roles: self.quoted(one.roles.iter()),
+        };
+        closed.into_iter().map(shown).collect()
+    }
+
+    fn quoted(&self, names: impl Iterator<Item = impl Display>) -> String {
+        let [open, close] = if self.lang == Lang::De { ['„', '“'] } else { ['“', '”'] };
+        names.map(|name| format!("{open}{name}{close}")).collect::<Vec<_>>().join(", ")
     }
 
     /// A state as a word with a colour.

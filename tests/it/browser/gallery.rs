@@ -36,6 +36,10 @@ const TOO_WIDE: &str = "((main) => {
   return [...main.querySelectorAll('*')].filter(wide).map((e) => e.outerHTML.slice(0, 120));
 })(document.querySelector('main'))";
 
+/// The page is there, and what it loads by itself.
+const READY: &str = "document.readyState === 'complete' && document.querySelector('h1')
+  && !document.querySelector('[hx-trigger=load], .htmx-request, .htmx-swapping, .htmx-settling')";
+
 /// How a page is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Look {
@@ -112,7 +116,7 @@ fn visit(tab: &Tab<'_>, pages: &[(String, String)], findings: &mut Findings) {
         look.put_on(tab);
         for (name, path) in pages {
             tab.open(path);
-            tab.until("the page is ready", "document.readyState === 'complete' && document.querySelector('h1')");
+            tab.until("the page is ready", READY);
             findings.look(tab, name, look);
             keep(tab, name, look);
         }
@@ -150,7 +154,9 @@ fn pages(world: &World, conflict: &str) -> Vec<(String, String)> {
         named("subscriptions", "/subscriptions".to_owned()),
         named("audit", "/audit".to_owned()),
         named("log", "/log".to_owned()),
+        named("dead-letters", "/messages?state=dead".to_owned()),
         named("setup", "/setup".to_owned()),
+        named("doctor", "/doctor".to_owned()),
         named("settings", "/settings".to_owned()),
         named("rules", "/rules".to_owned()),
         named("schedules", "/schedules".to_owned()),
@@ -183,7 +189,16 @@ fn no_page_has_a_violation_in_light_dark_or_on_a_phone() {
     tab.open("/");
     tab.follow("button", "Sign out");
     tab.signs_in("anna");
-    let own = [named("own", "/me"), named("own-rules", "/me/rules"), named("own-history", "/me/history")];
+    let changed = world.history(&format!("user_id={}", world.id("anna")));
+    let changed = format!("/me/history/{}", id(changed.iter().find(|entry| entry["type"] == "update").unwrap()));
+    let own = [
+        named("own", "/me"),
+        named("own-rules", "/me/rules"),
+        named("own-records", "/me/records"),
+        named("own-record", &format!("/records/meeting/{conflict}")),
+        named("own-history", "/me/history"),
+        named("own-history-entry", &changed),
+    ];
     visit(&tab, &own, &mut findings);
     // Where a user ends after signing in with Microsoft.
     tab.desk();

@@ -93,7 +93,7 @@ pub(super) async fn status(config: &Config, args: &PlainArgs) -> anyhow::Result<
     for one in items("traffic") {
         let [sent, failed, throttled] = ["requests", "failed", "throttled"].map(|key| number(one, key));
         let more = format!("{failed} failed, {throttled} throttled");
-        rows.push(vec![text(one, "system").to_owned(), format!("{sent} requests"), more]);
+        rows.push(vec![text(one, "system").to_owned(), format!("{sent} requests in 24 h"), more]);
     }
     for one in items("expiring") {
         let word = if one.get("is_over").and_then(Value::as_bool).unwrap_or_default() { "ended" } else { "ends" };

@@ -469,8 +469,22 @@ fn roles_close_preferences_in_the_pages_and_in_the_api_and_say_why() {
     assert_eq!(roles[0]["fields"], json!({ "sync_from": "read", "todo_list": "no", "direction": "no" }));
     let mut site = world.user_site("anna");
     let text = site.page("/me");
-    assert!(text.contains("Closed by your role") && !text.contains("name=\"todo_list\""), "{text}");
-    assert!(!site.page("/me/rules").contains("name=\"meeting.direction\""));
+    assert!(text.contains("Closed by your role “Sales rep”") && !text.contains("name=\"todo_list\""), "{text}");
+    // What is not shown at all is named too.
+    assert!(text.contains("To Do list</th>") && text.contains("“Sales rep”</td>"), "{text}");
+    let rules = site.page("/me/rules");
+    assert!(!rules.contains("name=\"meeting.direction\"") && rules.contains("Meetings · Direction</th>"), "{rules}");
+    site.headers.retain(|(name, _)| *name != "Accept-Language");
+    site.headers.push(("Accept-Language", "de".to_owned()));
+    let german = site.page("/me");
+    let refused = site.get("/me/lists").text;
+    assert!(refused.contains("Ihre Rollen in EspoCRM (Sales rep) sperren „To-Do-Liste“"), "{refused}");
+    assert!(german.contains("Durch Ihre Rolle „Sales rep“ in EspoCRM gesperrt"), "{german}");
+    let told = site.api("GET", &format!("/users/{}", world.id("anna")), None, None).json();
+    let closed = |field: &str, access: &str| json!({ "field": field, "access": access, "roles": ["Sales rep"] });
+    let all = json!([closed("sync_from", "read"), closed("todo_list", "no"), closed("direction", "no")]);
+    assert_eq!(told["closed"], all);
+    assert_eq!(world.user("anna")["closed"], all, "administrators see it as well");
     let csrf = site.csrf();
     let path = format!("/users/{}", world.id("anna"));
     for (what, body) in
@@ -478,7 +492,7 @@ fn roles_close_preferences_in_the_pages_and_in_the_api_and_say_why() {
     {
         let answer = site.api("PUT", &format!("{path}/binding"), Some(&csrf), Some(&body));
         assert_eq!(answer.status, 403, "{}", answer.text);
-        assert!(answer.text.contains(what) && answer.text.contains("roles"), "{}", answer.text);
+        assert!(answer.text.contains(what) && answer.text.contains("roles in EspoCRM (Sales rep)"), "{}", answer.text);
     }
     let form = site.submit("/me", &[("sync_from", "2020-01-01")]);
     assert_eq!(form.status, 403, "{}", form.text);

@@ -382,15 +382,19 @@ impl View {
     pub fn all_closed<'a>(&self, family: &str, fields: impl IntoIterator<Item = &'a str>) -> Vec<ClosedField> {
         let closed = self.caller.as_ref().filter(|caller| !caller.is_admin);
         let closed = closed.map(|caller| caller.rights.closed(fields)).unwrap_or_default();
-        let shown = |one: Closed| ClosedField {
-            name: match one.field.split_once('.') {
+        closed.into_iter().map(|one| self.closed_field(family, &one)).collect()
+    }
+
+    /// Something that is closed to somebody, in words.
+    pub fn closed_field(&self, family: &str, closed: &Closed) -> ClosedField {
+        ClosedField {
+            name: match closed.field.split_once('.') {
                 Some((kind, rule)) => format!("{} · {}", self.word("kinds", kind), self.word(family, rule)),
-                None => self.word(family, &one.field),
+                None => self.word(family, &closed.field),
             },
-            access: self.t(if one.access == Access::Read { "access.read" } else { "access.no" }),
-            roles: self.quoted(one.roles.iter()),
-        };
-        closed.into_iter().map(shown).collect()
+            access: self.t(if closed.access == Access::Read { "access.read" } else { "access.no" }),
+            roles: self.quoted(closed.roles.iter()),
+        }
     }
 
     fn quoted(&self, names: impl Iterator<Item = impl Display>) -> String {
@@ -421,6 +425,9 @@ impl View {
             Value::Array(items) if items.is_empty() => "–".to_owned(),
             Value::Array(items) => items.iter().map(|item| self.value(item)).collect::<Vec<_>>().join("\n"),
             Value::Object(parts) => {
+                if let Some(span) = span(parts) {
+                    return span;
+                }
                 let part = |(name, value): (&String, &Value)| {
                     (!value.is_null()).then(|| format!("{}: {}", self.word("field", name), self.moment(value)))
                 };
@@ -436,6 +443,17 @@ impl View {
         let at = value.as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
         at.map_or_else(|| self.value(value), |at| at.format("%Y-%m-%d %H:%M UTC").to_string())
     }
+}
+
+/// From then until then, where nothing else is said.
+fn span(parts: &serde_json::Map<String, Value>) -> Option<String> {
+    let at = |key: &str| Some(DateTime::parse_from_rfc3339(parts.get(key)?.as_str()?).ok()?.to_utc());
+    let (start, end) = (at("start")?, at("end")?);
+    if parts.values().filter(|part| !part.is_null()).count() > 2 {
+        return None;
+    }
+    let until = if start.date_naive() == end.date_naive() { "%H:%M UTC" } else { "%Y-%m-%d %H:%M UTC" };
+    Some(format!("{} – {}", start.format("%Y-%m-%d %H:%M"), end.format(until)))
 }
 
 /// Parts of a value, as people expect them.

@@ -277,7 +277,7 @@ fn a_record_is_explained_switched_off_and_on() {
     tab.fill("ID or address of the record", &format!("{}/#Meeting/view/{id}", world.espo.url().unwrap()));
     tab.follow_near("button", "Ask", "ID or address of the record");
     tab.sees("Synchronised");
-    tab.sees("last agreed");
+    tab.sees("Last agreed");
     tab.follow("button", "Switch off");
     tab.sees("This record is left alone on both sides.");
     world.espo_update(&id, json!({ "name": "Left alone" }));

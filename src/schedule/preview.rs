@@ -7,7 +7,8 @@ use serde::Serialize;
 use store::bindings::{self, Binding, BindingState};
 use store::links;
 use sync::{
-    Action, Cause, Direction, Field, Item, Kind, Link, LinkState, Plan, Reason, Record, Seen, Series, Side, Value, Verdict,
+    Action, Cause, Direction, Field, Item, Kind, Link, LinkState, Plan, Reason, Record, Seen, Series, Side, Value,
+    Verdict,
 };
 
 use super::mailbox::{Reach, window};

@@ -90,8 +90,7 @@ pub async fn of_hours(conn: &impl ConnectionTrait, hours: u32, now: DateTime<Utc
     let mut all: BTreeMap<String, Sent> = BTreeMap::new();
     for row in Entity::find().filter(Column::Hour.gte(first)).all(conn).await? {
         let count = |number: i64| u64::try_from(number).unwrap_or_default();
-        let sent =
-            Sent { requests: count(row.requests), throttled: count(row.throttled), failed: count(row.failed) };
+        let sent = Sent { requests: count(row.requests), throttled: count(row.throttled), failed: count(row.failed) };
         let sum = all.entry(row.system).or_default();
         *sum = sum.plus(sent);
     }

@@ -121,6 +121,8 @@ fn what_is_held_back_is_looked_at_and_let_happen() {
     tab.menu("Held back");
     tab.sees("Anna Test");
     tab.sees("invitations");
+    // One by one, too.
+    tab.sees("With guests");
     assert!(world.person("anna").events().is_empty());
     tab.follow("button", "Let it happen");
     tab.sees("It is being done.");

@@ -6,7 +6,6 @@ use std::pin::Pin;
 
 use actix_web::cookie::{Cookie, SameSite, time::Duration as CookieDuration};
 use actix_web::dev::Payload;
-use actix_web::http::header::ACCEPT_LANGUAGE;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 use askama::filters::Safe;
@@ -213,8 +212,7 @@ fn icon(href: &str) -> &'static str {
 impl View {
     pub async fn of(request: &HttpRequest) -> Self {
         let cookie = |name: &str| request.cookie(name).map(|cookie| cookie.value().to_owned());
-        let asked = request.headers().get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let lang = cookie(LANG_COOKIE).and_then(|code| Lang::of_code(&code)).unwrap_or_else(|| Lang::accepted(asked));
+        let lang = Lang::of_request(request);
         let theme = cookie(THEME_COOKIE).and_then(|theme| THEMES.into_iter().find(|known| *known == theme));
         let caller = guard::caller(request);
         let app = request.app_data::<Data<App>>();

@@ -130,9 +130,10 @@ mod tests {
     /// Keys that are put together from a word of the program, and their beginnings.
     const FAMILIES: &[&str] = &[
         "access.",
+        "action.",
+        "cause.",
         "change.",
         "check.",
-        "cause.",
         "copy.",
         "direction.",
         "doctor.check.",
@@ -150,6 +151,7 @@ mod tests {
         "side.",
         "state.",
         "step.",
+        "subscription.",
         "system.",
         "theme.",
     ];

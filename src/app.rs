@@ -10,6 +10,7 @@ pub mod secrets;
 mod serve;
 pub mod settings;
 pub mod tokens;
+pub mod traffic;
 
 use std::sync::Arc;
 

@@ -25,3 +25,4 @@ pub mod signals;
 pub mod subscriptions;
 pub mod switches;
 pub mod tokens;
+pub mod traffic;

@@ -13,6 +13,7 @@ mod m20261123_000001_instances;
 mod m20261123_000003_audit;
 mod m20261123_000005_web;
 mod m20261128_000005_people;
+mod m20261128_000007_traffic;
 
 /// Applies and reverts the migrations.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000003_audit::Migration),
             Box::new(m20261123_000005_web::Migration),
             Box::new(m20261128_000005_people::Migration),
+            Box::new(m20261128_000007_traffic::Migration),
         ]
     }
 }

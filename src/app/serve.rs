@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{App, instance};
+use super::{App, instance, traffic};
 
 /// A part of the service. One process runs all of them, or some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +99,7 @@ pub async fn serve(app: App, listener: TcpListener, roles: BTreeSet<Role>) -> Re
     instance::join(&app, listener.local_addr().ok()).await.map_err(ServeError::Join)?;
     let end = CancellationToken::new();
     let life = tokio::spawn(instance::run(app.clone(), end.clone()));
+    let counts = tokio::spawn(traffic::run(app.clone(), end.clone()));
     let server = crate::http::server(&app, listener, &roles).map_err(ServeError::Http)?;
     let handle = server.handle();
     if let Some(broker) = app.queue().broker() {
@@ -136,6 +137,7 @@ pub async fn serve(app: App, listener: TcpListener, roles: BTreeSet<Role>) -> Re
     // Until now somebody has had to tell the others that this process lives.
     end.cancel();
     life.await.ok();
+    counts.await.ok();
     instance::leave(&app).await;
     if let Err(error) = app.store().clone().close().await {
         tracing::warn!(%error, "the database could not be closed in order");

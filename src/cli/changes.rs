@@ -4,7 +4,8 @@ use anyhow::bail;
 use clap::Args as ClapArgs;
 use serde_json::{Value, json};
 
-use super::client::{Service, json_out, print, queries, segment, text, words};
+use super::client::{Service, json_out, print, segment, text, words};
+use super::list::{ListArgs, Span};
 use super::{columns, say};
 use crate::config::Config;
 
@@ -28,20 +29,8 @@ pub struct HistoryArgs {
     /// `create`, `update` or `delete`.
     #[arg(long = "type")]
     change_type: Option<String>,
-    /// From then on: 2026-11-22 or 2026-11-22T10:00:00Z.
-    #[arg(long)]
-    since: Option<String>,
-    /// Before that.
-    #[arg(long)]
-    until: Option<String>,
-    #[arg(long, default_value_t = 50)]
-    limit: u64,
-    /// Where the next page begins, as the page before told it.
-    #[arg(long)]
-    cursor: Option<String>,
-    /// Prints JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    list: ListArgs,
 }
 
 /// What to take back: one change, all of a record, or all of a span of time.
@@ -53,12 +42,8 @@ pub struct RevertArgs {
     /// All changes of the record with this EspoCRM id.
     #[arg(long)]
     record: Option<String>,
-    /// All changes from then on.
-    #[arg(long)]
-    since: Option<String>,
-    /// Of these, those before that.
-    #[arg(long)]
-    until: Option<String>,
+    #[command(flatten)]
+    span: Span,
     /// Of these, those of one user.
     #[arg(long)]
     user: Option<String>,
@@ -88,21 +73,17 @@ pub(super) async fn history(config: &Config, args: &HistoryArgs) -> anyhow::Resu
     let service = Service::of(config).await?;
     if let Some(id) = &args.id {
         let entry = service.get(&format!("/history/{}", segment(id)), &[]).await?;
-        return if args.json { json_out(&entry) } else { tell(&entry) };
+        return if args.list.json { json_out(&entry) } else { tell(&entry) };
     }
-    let mut query = queries(&[
+    let having = [
         ("kind", &args.kind),
         ("record_id", &args.record),
         ("user_id", &args.user),
         ("direction", &args.direction),
         ("type", &args.change_type),
-        ("since", &args.since),
-        ("until", &args.until),
-        ("cursor", &args.cursor),
-    ]);
-    query.push(("limit", args.limit.to_string()));
-    let page = service.get("/history", &query).await?;
-    print(&page, args.json, &HEAD, row)
+    ];
+    let page = args.list.fetch(&service, "/history", &having).await?;
+    print(&page, args.list.json, &HEAD, row)
 }
 
 /// One change: what stood there, and what stands there now.
@@ -151,8 +132,8 @@ pub(super) async fn revert(config: &Config, args: &RevertArgs) -> anyhow::Result
     }
     let body = json!({
         "record_id": args.record,
-        "since": args.since,
-        "until": args.until,
+        "since": args.span.since,
+        "until": args.span.until,
         "user_id": args.user,
         "force": args.force,
         "dry_run": args.dry_run,

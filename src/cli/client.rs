@@ -91,10 +91,6 @@ async fn token(config: &Config) -> anyhow::Result<SecretString> {
     Ok(Vault::open(config)?.open_secret(ADMIN_TOKEN, &sealed)?)
 }
 
-pub(super) fn queries(pairs: &[(&'static str, &Option<String>)]) -> Vec<(&'static str, String)> {
-    pairs.iter().filter_map(|(name, value)| Some((*name, (*value).clone()?))).collect()
-}
-
 pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or("-")
 }

@@ -4,8 +4,9 @@ use anyhow::bail;
 use clap::Args as ClapArgs;
 use serde_json::{Value, json};
 
-use super::client::{Service, flat, json_out, number, print, queries, segment, text, told};
+use super::client::{Service, flat, json_out, number, print, segment, text, told};
 use super::columns;
+use super::list::ListArgs;
 use crate::config::Config;
 
 /// Which messages.
@@ -16,20 +17,8 @@ pub struct MessagesArgs {
     /// `queued`, `leased`, `parked`, `done`, `dead`, `superseded`.
     #[arg(long)]
     state: Option<String>,
-    /// From then on: 2026-11-22 or 2026-11-22T10:00:00Z.
-    #[arg(long)]
-    since: Option<String>,
-    /// Before that.
-    #[arg(long)]
-    until: Option<String>,
-    #[arg(long, default_value_t = 50)]
-    limit: u64,
-    /// Where the next page begins, as the page before told it.
-    #[arg(long)]
-    cursor: Option<String>,
-    /// Prints JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    list: ListArgs,
 }
 
 /// Which messages to look at again.
@@ -76,12 +65,9 @@ pub(super) async fn messages(config: &Config, args: &MessagesArgs) -> anyhow::Re
     let service = Service::of(config).await?;
     if let Some(id) = &args.id {
         let message = service.get(&format!("/messages/{}", segment(id)), &[]).await?;
-        return if args.json { json_out(&message) } else { columns::print(&["WHAT", "VALUE"], &flat(&message)) };
+        return if args.list.json { json_out(&message) } else { columns::print(&["WHAT", "VALUE"], &flat(&message)) };
     }
-    let mut query =
-        queries(&[("state", &args.state), ("since", &args.since), ("until", &args.until), ("cursor", &args.cursor)]);
-    query.push(("limit", args.limit.to_string()));
-    let page = service.get("/messages", &query).await?;
+    let page = args.list.fetch(&service, "/messages", &[("state", &args.state)]).await?;
     let row = |message: &Value| {
         let keys = ["id", "received", "source", "state"];
         let mut cells: Vec<String> = keys.iter().map(|key| text(message, key).to_owned()).collect();
@@ -89,7 +75,7 @@ pub(super) async fn messages(config: &Config, args: &MessagesArgs) -> anyhow::Re
         cells.push(text(message, "last_error").to_owned());
         cells
     };
-    print(&page, args.json, &["ID", "RECEIVED", "SOURCE", "STATE", "ABOUT", "LAST ERROR"], row)
+    print(&page, args.list.json, &["ID", "RECEIVED", "SOURCE", "STATE", "ABOUT", "LAST ERROR"], row)
 }
 
 /// What a message is about, in few words.

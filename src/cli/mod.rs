@@ -6,6 +6,7 @@ mod columns;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod doctor;
+mod list;
 pub mod look;
 pub mod messages;
 pub mod operate;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 
-use super::client::{Service, json_out, number, print, queries, segment, text, told, words};
+use super::client::{Service, json_out, number, print, segment, text, told, words};
+use super::list::ListArgs;
 use super::{columns, say};
 use crate::config::Config;
 
@@ -36,20 +37,8 @@ pub struct AuditArgs {
     /// Which, such as `rules.update`.
     #[arg(long)]
     action: Option<String>,
-    /// From then on: 2026-11-22 or 2026-11-22T10:00:00Z.
-    #[arg(long)]
-    since: Option<String>,
-    /// Before that.
-    #[arg(long)]
-    until: Option<String>,
-    #[arg(long, default_value_t = 50)]
-    limit: u64,
-    /// Where the next page begins, as the page before told it.
-    #[arg(long)]
-    cursor: Option<String>,
-    /// Prints JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    list: ListArgs,
 }
 
 /// Who is signed in to the pages.
@@ -104,7 +93,7 @@ pub(super) async fn status(config: &Config, args: &PlainArgs) -> anyhow::Result<
     for one in items("traffic") {
         let [sent, failed, throttled] = ["requests", "failed", "throttled"].map(|key| number(one, key));
         let more = format!("{failed} failed, {throttled} throttled");
-        rows.push(vec![text(one, "system").to_owned(), format!("{sent} requests"), more]);
+        rows.push(vec![text(one, "system").to_owned(), format!("{sent} requests in 24 h"), more]);
     }
     for one in items("expiring") {
         let word = if one.get("is_over").and_then(Value::as_bool).unwrap_or_default() { "ended" } else { "ends" };
@@ -149,16 +138,9 @@ pub(super) async fn renew(config: &Config, args: &RenewArgs) -> anyhow::Result<(
 
 pub(super) async fn audit(config: &Config, args: &AuditArgs) -> anyhow::Result<()> {
     let service = Service::of(config).await?;
-    let mut query = queries(&[
-        ("actor", &args.actor),
-        ("action", &args.action),
-        ("since", &args.since),
-        ("until", &args.until),
-        ("cursor", &args.cursor),
-    ]);
-    query.push(("limit", args.limit.to_string()));
-    let page = service.get("/audit", &query).await?;
-    print(&page, args.json, &["AT", "WHO", "ACTION", "STATUS", "SUBJECT", "GIVEN"], |entry| {
+    let having = [("actor", &args.actor), ("action", &args.action)];
+    let page = args.list.fetch(&service, "/audit", &having).await?;
+    print(&page, args.list.json, &["AT", "WHO", "ACTION", "STATUS", "SUBJECT", "GIVEN"], |entry| {
         let cell = |key: &str| words(entry.get(key).unwrap_or(&Value::Null));
         ["at", "actor", "action", "status", "subject", "detail"].iter().map(|key| cell(key)).collect()
     })

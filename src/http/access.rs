@@ -7,10 +7,13 @@
 use std::collections::BTreeMap;
 
 use actix_web::http::{Method, StatusCode};
+use serde::Serialize;
 use serde_json::Value;
 use store::StoreError;
+use utoipa::ToSchema;
 
 use super::api::settings::{Access, Role};
+use super::api::users::People;
 use super::problem::Problem;
 use super::session::Caller;
 use crate::app::App;
@@ -32,12 +35,26 @@ pub const RULES: [&str; 11] = [
     "own_domains",
 ];
 
+/// Something that is not open to somebody, and whose doing that is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Closed {
+    /// What: `sync_from`, `direction`, or `task.direction` where it differs by kind.
+    pub field: String,
+    /// What may be done with it: `read` or `no`.
+    #[schema(value_type = String)]
+    pub access: Access,
+    /// Names of the roles in EspoCRM that close it. Opening it in one of them opens it.
+    pub roles: Vec<String>,
+}
+
 /// What the roles of somebody say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rights(Vec<Said>);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Said {
+    /// The role's name, or its id when nobody knows the name.
+    role: String,
     whole: Option<Access>,
     fields: BTreeMap<String, Access>,
 }
@@ -68,14 +85,20 @@ impl Rights {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn of(app: &App, roles: &[String]) -> Result<Self, StoreError> {
-        let said = store::roles::all(app.store().read()).await?;
-        Ok(Self::read(said.into_iter().filter(|(id, _)| roles.contains(id)).map(|(_, document)| document)))
+    pub async fn of(app: &App, people: &People, roles: &[String]) -> Result<Self, StoreError> {
+        let mut said = store::roles::all(app.store().read()).await?;
+        said.retain(|id, _| roles.contains(id));
+        // Names are for what is closed.
+        let names = if said.is_empty() { BTreeMap::new() } else { people.role_names(app).await };
+        Ok(Self::read(said.into_iter().map(|(id, document)| (names.get(&id).cloned().unwrap_or(id), document))))
     }
 
-    fn read(documents: impl Iterator<Item = Value>) -> Self {
-        let read = |document| serde_json::from_value::<Role>(document).ok();
-        Self(documents.filter_map(read).map(|role| Said { whole: role.access, fields: role.fields }).collect())
+    fn read(documents: impl Iterator<Item = (String, Value)>) -> Self {
+        let read = |(role, document)| {
+            let Role { access, fields } = serde_json::from_value(document).ok()?;
+            Some(Said { role, whole: access, fields })
+        };
+        Self(documents.filter_map(read).collect())
     }
 
     /// What may be done with all of it.
@@ -89,6 +112,32 @@ impl Rights {
     pub fn of_field(&self, field: &str) -> Access {
         best(self.0.iter().filter_map(|said| said.of(field)))
     }
+
+    /// Names of the roles that say something of a field. Where it is closed, each of them closes it.
+    #[must_use]
+    pub fn roles_on(&self, field: &str) -> Vec<&str> {
+        self.0.iter().filter(|said| said.of(field).is_some()).map(|said| said.role.as_str()).collect()
+    }
+
+    /// What is closed of these fields, and by which roles.
+    #[must_use]
+    pub fn closed<'a>(&self, fields: impl IntoIterator<Item = &'a str>) -> Vec<Closed> {
+        let closed = |field: &str| {
+            let access = self.of_field(field);
+            let roles = || self.roles_on(field).into_iter().map(str::to_owned).collect();
+            (access != Access::Edit).then(|| Closed { field: field.to_owned(), access, roles: roles() })
+        };
+        fields.into_iter().filter_map(closed).collect()
+    }
+
+    /// All that is closed: rules of single kinds where something is said of that kind.
+    #[must_use]
+    pub fn all_closed(&self) -> Vec<Closed> {
+        let known = PREFERENCES.iter().chain(&RULES).copied();
+        let of_kinds = self.0.iter().flat_map(|said| said.fields.keys()).filter(|field| field.contains('.'));
+        let of_kinds: std::collections::BTreeSet<&str> = of_kinds.map(String::as_str).collect();
+        self.closed(known.chain(of_kinds))
+    }
 }
 
 fn best(all: impl Iterator<Item = Access>) -> Access {
@@ -100,6 +149,12 @@ impl Caller {
     #[must_use]
     pub fn access(&self, field: &str) -> Access {
         if self.is_admin { Access::Edit } else { self.rights.of_field(field) }
+    }
+
+    /// The roles that close something to the caller, by name, as text.
+    #[must_use]
+    pub fn closed_by(&self, field: &str) -> String {
+        self.rights.roles_on(field).join(", ")
     }
 
     /// That the caller is an administrator, or that user.
@@ -123,7 +178,10 @@ impl Caller {
         if self.access(field) != Access::No {
             return Ok(());
         }
-        Err(forbidden(format!("your roles in EspoCRM close `{field}` to you; ask your administrator to open it")))
+        Err(forbidden(format!(
+            "your roles in EspoCRM ({}) close `{field}` to you; ask your administrator to open it",
+            self.closed_by(field)
+        )))
     }
 
     /// That the caller may change or do that.
@@ -135,7 +193,8 @@ impl Caller {
         match self.access(field) {
             Access::Edit => Ok(()),
             Access::Read => Err(forbidden(format!(
-                "your roles in EspoCRM let you see `{field}` and not change it; ask your administrator to open it"
+                "your roles in EspoCRM ({}) let you see `{field}` and not change it; ask your administrator to open it",
+                self.closed_by(field)
             ))),
             Access::No => self.must_read(field),
         }
@@ -175,7 +234,7 @@ mod tests {
     use super::*;
 
     fn rights(documents: Vec<Value>) -> Rights {
-        Rights::read(documents.into_iter())
+        Rights::read(documents.into_iter().enumerate().map(|(n, document)| (format!("Role {n}"), document)))
     }
 
     #[test]
@@ -199,6 +258,26 @@ mod tests {
         );
         let with_open = rights(vec![json!({ "access": "no" }), json!({ "access": "edit" })]);
         assert_eq!(with_open.of_field("token"), Access::Edit);
+    }
+
+    #[test]
+    fn what_is_closed_names_the_roles_that_say_something_of_it() {
+        let two = rights(vec![
+            json!({ "fields": { "sync_from": "no", "token": "no", "task.direction": "no" } }),
+            json!({ "fields": { "sync_from": "read", "token": "edit" } }),
+        ]);
+        let closed = |field: &str, access, roles: &[&str]| Closed {
+            field: field.to_owned(),
+            access,
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        };
+        assert_eq!(
+            two.all_closed(),
+            [
+                closed("sync_from", Access::Read, &["Role 0", "Role 1"]),
+                closed("task.direction", Access::No, &["Role 0"])
+            ]
+        );
     }
 
     #[test]

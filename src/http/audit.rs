@@ -49,6 +49,45 @@ const ACTIONS: &[(&str, &str, &str)] = &[
     ("POST", "/subscriptions/renew", "subscription.renew"),
 ];
 
+/// Forms of the pages, and what they are called where the API does the same.
+const PAGES: &[(&str, &str)] = &[
+    ("/settings", "settings.update"),
+    ("/setup/espocrm", "settings.update"),
+    ("/setup/microsoft", "settings.update"),
+    ("/schedules", "schedules.update"),
+    ("/roles", "roles.update"),
+    ("/rules", "rules.update"),
+    ("/users/{id}/rules", "user_rules.update"),
+    ("/me/rules", "user_rules.update"),
+    ("/users/{id}", "binding.update"),
+    ("/me", "binding.update"),
+    ("/setup/user", "binding.update"),
+    ("/users/{id}/unbind", "binding.delete"),
+    ("/users/{id}/link", "binding.authorize"),
+    ("/me/token", "binding.authorize"),
+    ("/sync", "sync.start"),
+    ("/users/{id}/sync", "sync.start"),
+    ("/me/sync", "sync.start"),
+    ("/holds/{id}", "hold.decide"),
+    ("/me/holds/{id}", "hold.decide"),
+    ("/history/revert", "history.revert"),
+    ("/history/{id}", "history.revert"),
+    ("/me/history/{id}", "history.revert"),
+    ("/records/{kind}/{id}", "record.switch"),
+    ("/messages", "message.handle"),
+    ("/messages/{id}", "message.handle"),
+    ("/sessions", "session.end"),
+    ("/sign-out", "session.end"),
+    ("/subscriptions", "subscription.renew"),
+    ("/setup/provision", "espocrm.provision"),
+];
+
+/// What a form of a page is called.
+pub fn action_of_page(route: &str) -> String {
+    let known = PAGES.iter().find(|(at, _)| *at == route);
+    known.map_or_else(|| format!("page {route}"), |(_, action)| (*action).to_owned())
+}
+
 /// The middleware of the admin API.
 pub(super) async fn record(
     mut request: ServiceRequest,

@@ -45,8 +45,8 @@ impl Failure {
         )
     }
 
-    fn page(self) -> HttpResponse {
-        page::sentence(self.0, "The sign-in did not work", &self.1)
+    fn page(self, request: &HttpRequest) -> HttpResponse {
+        page::sentence(request, self.0, "The sign-in did not work", &self.1)
     }
 }
 
@@ -74,8 +74,8 @@ struct Start {
     ticket: String,
 }
 
-async fn start(app: Data<App>, query: Query<Start>) -> HttpResponse {
-    begin(&app, &query.ticket).await.unwrap_or_else(Failure::page)
+async fn start(app: Data<App>, request: HttpRequest, query: Query<Start>) -> HttpResponse {
+    begin(&app, &query.ticket).await.unwrap_or_else(|failure| failure.page(&request))
 }
 
 async fn begin(app: &App, ticket: &str) -> Result<HttpResponse, Failure> {
@@ -133,9 +133,9 @@ async fn callback(app: Data<App>, request: HttpRequest, query: Query<Callback>) 
     let mut response = match end(&app, query.into_inner(), cookie.as_deref()).await {
         Ok(mailbox) => {
             let text = format!("Your mailbox {mailbox} is connected. You can close this page.");
-            page::sentence(StatusCode::OK, "Signed in", &text)
+            page::sentence(&request, StatusCode::OK, "Signed in", &text)
         }
-        Err(failure) => failure.page(),
+        Err(failure) => failure.page(&request),
     };
     let spent = sign_in_cookie(&app, String::new(), CookieDuration::ZERO);
     if let Err(error) = response.add_cookie(&spent) {

@@ -140,7 +140,8 @@ pub(super) async fn begin(app: &App, user: Option<&User>, agent: &str) -> Result
     Ok(cookie(app, secret, CookieDuration::days(LIVES.num_days())))
 }
 
-fn is_admin(user: &User) -> bool {
+/// Whether EspoCRM's user may do everything here.
+pub(super) fn is_admin(user: &User) -> bool {
     ["admin", "super-admin"].contains(&user.kind.as_str())
 }
 
@@ -179,7 +180,7 @@ pub(super) async fn of_request(request: &ServiceRequest) -> Result<Option<Caller
     if now - session.checked > CHECKED && !confirm(&app, &people, &mut session, now).await? {
         return Ok(None);
     }
-    let rights = if session.is_admin { Rights::default() } else { Rights::of(&app, &session.roles).await? };
+    let rights = if session.is_admin { Rights::default() } else { Rights::of(&app, &people, &session.roles).await? };
     Ok(Some(Caller::of_session(session, rights, cookie.value())))
 }
 

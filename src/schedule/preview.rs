@@ -7,7 +7,8 @@ use serde::Serialize;
 use store::bindings::{self, Binding, BindingState};
 use store::links;
 use sync::{
-    Action, Cause, Direction, Field, Item, Kind, Link, Plan, Reason, Record, Seen, Series, Side, Value, Verdict,
+    Action, Cause, Direction, Field, Item, Kind, Link, LinkState, Plan, Reason, Record, Seen, Series, Side, Value,
+    Verdict,
 };
 
 use super::mailbox::{Reach, window};
@@ -94,6 +95,19 @@ pub enum What {
     Match,
     /// Left alone.
     Skip,
+}
+
+impl Line {
+    /// That what is left of a pair would be deleted, where an end of it is gone.
+    #[must_use]
+    pub fn deletion(link: &Link) -> Option<Self> {
+        let LinkState::Deleting { gone, .. } = link.state else { return None };
+        let why = match gone {
+            Side::Espo => "It was deleted in EspoCRM.",
+            Side::Outlook => "It was deleted in Outlook.",
+        };
+        Some(Named::link(link).line(What::Delete, Some(gone.other()), Some(why.to_owned())))
+    }
 }
 
 /// An end or a pair, as a line names it.

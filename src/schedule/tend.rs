@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use store::bindings::{self, BindingState};
-use store::{audit, leases, messages};
+use store::{audit, leases, messages, traffic};
 
 use crate::app::App;
 use crate::work::error::WorkError;
@@ -19,6 +19,7 @@ pub(super) async fn tick(app: &App) -> Result<(), WorkError> {
     let audit = TimeDelta::from_std(app.config().sync.keep_audit).unwrap_or(TimeDelta::days(400));
     audit::prune(write, now - audit).await?;
     leases::prune(write, now - TimeDelta::days(1)).await?;
+    traffic::prune(write, now - TimeDelta::days(2)).await?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! One message: from the lease to its end.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -20,6 +20,7 @@ use super::items::Place;
 use super::reconcile::{Ending, Report, Task, Written};
 use crate::app::App;
 use crate::app::circuits::System;
+use crate::schedule::preview::Line;
 use crate::trace::Context;
 
 /// What is written beside a message that waits for the grace of a deletion: it is no failure.
@@ -38,6 +39,8 @@ const ODD_ATTEMPTS: u32 = 5;
 const WAIT_FOR_MAILBOX: TimeDelta = TimeDelta::seconds(15);
 /// How long after the next attempt with a refused credential is allowed.
 const AFTER_THE_NEXT_ATTEMPT: Duration = Duration::from_millis(250);
+/// At most so many deletions are told one by one.
+const LINES: usize = 100;
 /// Deletions of a user within this time are looked at together.
 const TOGETHER: TimeDelta = TimeDelta::minutes(10);
 /// What is found so soon after a hold was confirmed belongs to it.
@@ -297,7 +300,9 @@ async fn follow(app: &App, unit: &Unit, ids: &[String]) -> Result<(), WorkError>
 async fn hold(app: &App, unit: &Unit, reason: &Reason) -> Result<(), WorkError> {
     let Some(user) = owner(app, unit).await? else { return Ok(()) };
     let now = app.clock().now();
-    let summary = json!({ "reason": reason.to_string(), "deletes": waiting(app, &user, now).await? });
+    let waiting = waiting(app, &user, now).await?;
+    let lines: Vec<Line> = waiting.values().filter_map(Line::deletion).take(LINES).collect();
+    let summary = json!({ "reason": reason.to_string(), "deletes": waiting.len(), "lines": lines });
     // Many deletions come at once: who looks and who raises is one transaction, or each would raise its own.
     let transaction = app.store().begin().await?;
     match holds::latest(&transaction, &user, HoldKind::MassDeletion).await? {
@@ -313,23 +318,23 @@ async fn hold(app: &App, unit: &Unit, reason: &Reason) -> Result<(), WorkError> 
     Ok(())
 }
 
-/// How many deletions of a user wait together: those of the last ten minutes, or since ten minutes before the open hold. What
-/// is confirmed and only still to be carried out does not count.
-async fn waiting(app: &App, user: &str, now: DateTime<Utc>) -> Result<u64, WorkError> {
+/// The deletions of a user that wait together: those of the last ten minutes, or since ten minutes before the open hold. What
+/// is confirmed and only still to be carried out does not count. Of a deleted series there is one, however many occurrences it
+/// had.
+async fn waiting(app: &App, user: &str, now: DateTime<Utc>) -> Result<BTreeMap<String, sync::Link>, WorkError> {
     let hold = holds::latest(app.store().read(), user, HoldKind::MassDeletion).await?;
     let links = store::links::of_user_in(app.store().read(), user, &["deleting"]).await?;
     let first = match &hold {
         Some(hold) if hold.state == HoldState::Open => hold.created.min(now) - TOGETHER,
         _ => now - TOGETHER,
     };
-    let open = |link: &&sync::Link| {
+    let open = |link: &sync::Link| {
         let is_new = |since: DateTime<Utc>| since > first && !hold.as_ref().is_some_and(|hold| covers(hold, since));
         matches!(link.state, LinkState::Deleting { since, .. } if is_new(since))
     };
-    // A deleted series counts once, however many occurrences it had.
     let unit =
         |link: &sync::Link| link.occurrence.as_ref().map_or_else(|| link.id.clone(), |(series, _)| series.clone());
-    Ok(links.iter().filter(open).map(unit).collect::<BTreeSet<_>>().len() as u64)
+    Ok(links.into_iter().filter(open).map(|link| (unit(&link), link)).collect())
 }
 
 /// The deletions of a user that wait together, and whether an administrator has confirmed them.
@@ -341,7 +346,7 @@ pub async fn deletions(app: &App, link: &sync::Link, now: DateTime<Utc>) -> Resu
     let hold = holds::latest(read, user, HoldKind::MassDeletion).await?;
     let since = if let LinkState::Deleting { since, .. } = link.state { since } else { now };
     Ok(Deletions {
-        waiting: waiting(app, user, now).await?,
+        waiting: waiting(app, user, now).await?.len() as u64,
         links: store::links::count_of_user(read, user).await?,
         held: hold.as_ref().is_some_and(|hold| hold.state == HoldState::Open),
         confirmed: hold.as_ref().is_some_and(|hold| covers(hold, since)),

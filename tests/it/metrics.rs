@@ -19,6 +19,24 @@ fn names(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
+fn the_overview_still_counts_what_was_sent_before_a_restart() {
+    let mut world = World::start();
+    world.pair("Sent", json!({}));
+    let graph = |world: &World| {
+        let told = world.get("/overview")["traffic"].clone();
+        let one = told.as_array().unwrap().iter().find(|one| one["system"] == "graph").cloned();
+        one.unwrap_or_else(|| panic!("{told}"))["requests"].as_f64().unwrap()
+    };
+    let before = graph(&world);
+    assert!(before >= 1.0);
+    assert!(world.product.stop(), "it does not stop when it is asked to");
+    world.serve();
+    let after = graph(&world);
+    assert!(after >= before, "{after} of {before}");
+    assert!(world.metric("http_client_requests_total", "system=\"graph\"") < before, "the process itself is new");
+}
+
+#[test]
 fn every_metric_is_there_with_its_labels_and_what_watches_them_names_no_other() {
     let world = World::start();
     let body = json!({ "error": { "code": "TooManyRequests", "message": "no" } });

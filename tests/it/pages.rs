@@ -239,6 +239,19 @@ fn several_changes_that_cannot_be_taken_back_are_named_with_the_reason_before_an
     assert!(page.contains("would be left as they are") && page.contains("taken back already"), "{page}");
 }
 
+#[test]
+fn how_a_sign_in_at_microsoft_ended_is_told_in_the_readers_language() {
+    let world = Setup::default().bound(&[]).start();
+    let mut site = world.site();
+    let strange = "/oauth/microsoft/callback?state=strange";
+    let english = site.get(strange).text;
+    assert!(english.contains("lang=\"en\"") && english.contains("This answer does not belong"), "{english}");
+    site.headers = vec![("Accept-Language", "de".to_owned())];
+    let german = site.get(strange).text;
+    assert!(german.contains("lang=\"de\"") && german.contains("Diese Antwort gehört zu keiner Anmeldung"), "{german}");
+    assert!(german.contains("Die Anmeldung hat nicht geklappt") && german.contains("Zur Startseite"), "{german}");
+}
+
 /// Everything that a user may ask for, and that is about the user alone.
 const OPEN_TO_USERS: [&str; 3] = ["/history", "/records", "/holds"];
 

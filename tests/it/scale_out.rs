@@ -264,6 +264,24 @@ fn what_is_changed_in_one_process_reaches_the_others() {
 }
 
 #[test]
+fn the_overview_counts_what_the_workers_have_sent_and_not_only_the_process_that_is_asked() {
+    if without_servers() {
+        return;
+    }
+    let mut world = setup().start();
+    for n in 0..10 {
+        world.pair(&format!("Sent by a worker {n}"), json!({}));
+    }
+    for (process, _) in &mut world.beside {
+        assert!(process.stop(), "it does not stop when it is asked to");
+    }
+    let told = world.get("/overview")["traffic"].clone();
+    let graph = told.as_array().unwrap().iter().find(|one| one["system"] == "graph").cloned().unwrap_or_default();
+    let of_the_receiver = world.metric("http_client_requests_total", "system=\"graph\"");
+    assert!(graph["requests"].as_f64().unwrap_or_default() >= of_the_receiver + 10.0, "{told} {of_the_receiver}");
+}
+
+#[test]
 fn two_processes_refresh_a_token_once() {
     if without_servers() {
         return;

@@ -1,6 +1,9 @@
 //! The web pages over plain HTTP: who gets in, what is refused, what is shown.
 
-use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::{Value, json};
 use simulators::plumbing::Fault;
 
 use crate::support::{Setup, World};
@@ -110,6 +113,70 @@ fn what_changes_something_needs_the_token_and_its_own_origin() {
     assert_eq!(world.user("anna")["state"], "unbound", "nothing of all that was done");
     assert_eq!(site.api("PUT", &api, Some(&csrf), Some(&body)).status, 200);
     assert_eq!(site.post(&path, &[("enabled", "on"), ("csrf", &csrf)]).status, 303);
+}
+
+/// Paths of forms, as the sources register them.
+fn forms() -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/ui");
+    let mut found = BTreeSet::new();
+    for file in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).filter(|path| path.is_file()) {
+        for line in std::fs::read_to_string(&file).unwrap().lines().map(str::trim) {
+            let is_route =
+                ["admin!(routes", "own!(routes", "resource(\"", ".service(resource(", "let sessions = resource("]
+                    .iter()
+                    .any(|start| line.starts_with(start));
+            let path = line.split('"').nth(1).filter(|_| is_route && line.contains("POST"));
+            found.extend(path.map(|path| path.replace("{kind}", "meeting").replace("{id}", "some-id")));
+        }
+    }
+    found
+}
+
+#[test]
+fn no_form_and_no_route_of_the_api_changes_anything_without_the_token_or_from_elsewhere() {
+    let world = fresh();
+    let mut site = world.admin_site();
+    let csrf = site.csrf();
+    let own = site.headers.clone();
+    let elsewhere = vec![("Origin", "https://evil.example".to_owned())];
+    let forms = forms();
+    assert!(forms.len() > 28, "{forms:?}");
+    for path in &forms {
+        // These two are for everybody, signed in or not: only from elsewhere nobody may use them.
+        let is_open = ["/sign-in", "/preferences"].contains(&path.as_str());
+        if !is_open {
+            assert_eq!(site.post(path, &[]).status, 403, "{path} without the token");
+            assert_eq!(site.post(path, &[("csrf", "guessed")]).status, 403, "{path} with another token");
+        }
+        site.headers.clone_from(&elsewhere);
+        assert_eq!(site.post(path, &[("csrf", &csrf)]).status, 403, "{path} from elsewhere");
+        site.headers = vec![("Sec-Fetch-Site", "cross-site".to_owned())];
+        assert_eq!(site.post(path, &[("csrf", &csrf)]).status, 403, "{path} from another site");
+        site.headers.clone_from(&own);
+    }
+    let document: Value = serde_json::from_str(&world.http("GET", "/api/openapi.json", &[], None).2).unwrap();
+    let mut asked = 0;
+    for (pattern, operations) in document["paths"].as_object().unwrap() {
+        let Some(path) = pattern.strip_prefix("/api/v1") else { continue };
+        let path = path.replace("{kind}", "meeting").replace("{user_id}", "some-id").replace("{id}", "some-id");
+        for method in operations.as_object().unwrap().keys().filter(|method| *method != "get") {
+            let method = method.to_uppercase();
+            let body = Some(json!({})).filter(|_| method != "DELETE");
+            let mut refused = |csrf: Option<&str>, headers: &[(&'static str, String)], how: &str| {
+                site.headers = headers.to_vec();
+                let answer = site.api(&method, &path, csrf, body.as_ref());
+                assert_eq!(answer.status, 403, "{method} {path} {how}: {}", answer.text);
+            };
+            refused(None, &own, "without the token");
+            refused(Some("guessed"), &own, "with another token");
+            refused(Some(&csrf), &elsewhere, "from elsewhere");
+            asked += 1;
+        }
+    }
+    assert!(asked > 20, "{asked}");
+    // Neither was the session ended by any of that.
+    site.headers = own;
+    assert_eq!(site.page("/sessions").matches("Sign out").count(), 1);
 }
 
 #[test]
@@ -237,6 +304,8 @@ fn full_of_markup() -> World {
         .seeds(|espo, graph| {
             espo.seed_user("mallory", MARKUP, "mallory@contoso.example");
             graph.add_mailbox("mallory@contoso.example", MARKUP, "UTC");
+            espo.set_role(MARKUP, &json!({}), "all");
+            espo.assign_role("mallory", MARKUP);
             espo.seed("Contact", &json!({ "name": MARKUP, "lastName": MARKUP, "emailAddress": "c@else.example" }));
         })
         .users(&["anna", "boris"])
@@ -257,6 +326,14 @@ fn full_of_markup() -> World {
     let refused = world.espo_create("anna", "Refused", json!({ "description": MARKUP }));
     world.eventually("a dead letter", || world.dead().iter().any(|one| one["target"]["id"] == refused.as_str()));
     world.graph.wire().clear();
+    world.put("/roles", &json!({ MARKUP: { "fields": { "sync_from": "read", "token": "no", "direction": "no" } } }));
+    // A first synchronisation that waits, with a preview.
+    world.espo_create("boris", "With guests", json!({ "usersIds": [world.id("anna"), world.id("boris")] }));
+    world.outlook_create("boris", MARKUP, json!({}));
+    let bound = json!({ "enabled": true, "mailbox": "boris@contoso.example" });
+    world.put(&format!("/users/{}/binding", world.id("boris")), &bound);
+    assert_eq!(world.sign_in("boris", "boris").status, 200);
+    world.eventually("Boris's first synchronisation waits", || !world.items("/holds").is_empty());
     world
 }
 
@@ -288,11 +365,22 @@ fn markup_in_what_either_system_sends_stays_text() {
         shown += usize::from(text.contains("&#60;script&#62;") || text.contains("&lt;script&gt;"));
     }
     assert!(shown > 10, "the markup is on {shown} pages only");
-    let mut own = world.user_site("mallory");
-    for path in OWN_PAGES {
-        let text = own.page(path);
-        assert!(!text.contains("<script>alert") && !text.contains("<b onclick"), "{path}: {text}");
+    for path in ["/holds", "/roles", "/users", "/messages", "/audit", &format!("/users/{mallory}")] {
+        assert!(site.page(path).contains("&#60;script&#62;"), "{path} does not show what is to be looked at here");
     }
+    for name in ["mallory", "anna", "boris"] {
+        let mut own = world.user_site(name);
+        for path in OWN_PAGES {
+            let text = own.page(path);
+            assert!(!text.contains("<script>alert") && !text.contains("<b onclick"), "{path}: {text}");
+            let is_told = name == "mallory" && ["/me", "/me/rules"].contains(&path);
+            assert!(!is_told || text.contains("By the role"), "{path} does not name the role: {text}");
+        }
+    }
+    // What is refused names the role.
+    let refused = world.user_site("mallory").submit("/me/token", &[]);
+    assert_eq!(refused.status, 403, "{}", refused.text);
+    assert!(refused.text.contains("&#60;script&#62;") && !refused.text.contains("<script>alert"), "{}", refused.text);
     let text = site.submit("/sign-out", &[("x", MARKUP)]);
     assert_eq!(text.status, 303);
     let back = world.site().post("/sign-in", &[("user", MARKUP), ("password", "x")]);
@@ -303,7 +391,7 @@ fn markup_in_what_either_system_sends_stays_text() {
 }
 
 /// Every page that an administrator has.
-const ADMIN_PAGES: [&str; 18] = [
+const ADMIN_PAGES: [&str; 20] = [
     "/",
     "/users",
     "/holds",
@@ -322,10 +410,12 @@ const ADMIN_PAGES: [&str; 18] = [
     "/roles",
     "/sessions",
     "/holds?state=all",
+    "/doctor",
+    "/doctor/report",
 ];
 
 /// Every page that a user has.
-const OWN_PAGES: [&str; 4] = ["/me", "/me/rules", "/me/history", "/sessions"];
+const OWN_PAGES: [&str; 5] = ["/me", "/me/rules", "/me/records", "/me/history", "/sessions"];
 
 #[test]
 fn every_page_answers_in_both_languages_and_users_get_their_own_only() {
@@ -469,8 +559,22 @@ fn roles_close_preferences_in_the_pages_and_in_the_api_and_say_why() {
     assert_eq!(roles[0]["fields"], json!({ "sync_from": "read", "todo_list": "no", "direction": "no" }));
     let mut site = world.user_site("anna");
     let text = site.page("/me");
-    assert!(text.contains("Closed by your role") && !text.contains("name=\"todo_list\""), "{text}");
-    assert!(!site.page("/me/rules").contains("name=\"meeting.direction\""));
+    assert!(text.contains("Closed by your role “Sales rep”") && !text.contains("name=\"todo_list\""), "{text}");
+    // What is not shown at all is named too.
+    assert!(text.contains("To Do list</th>") && text.contains("“Sales rep”</td>"), "{text}");
+    let rules = site.page("/me/rules");
+    assert!(!rules.contains("name=\"meeting.direction\"") && rules.contains("Meetings · Direction</th>"), "{rules}");
+    site.headers.retain(|(name, _)| *name != "Accept-Language");
+    site.headers.push(("Accept-Language", "de".to_owned()));
+    let german = site.page("/me");
+    let refused = site.get("/me/lists").text;
+    assert!(refused.contains("Ihre Rollen in EspoCRM (Sales rep) sperren „To-Do-Liste“"), "{refused}");
+    assert!(german.contains("Durch Ihre Rolle „Sales rep“ in EspoCRM gesperrt"), "{german}");
+    let told = site.api("GET", &format!("/users/{}", world.id("anna")), None, None).json();
+    let closed = |field: &str, access: &str| json!({ "field": field, "access": access, "roles": ["Sales rep"] });
+    let all = json!([closed("sync_from", "read"), closed("todo_list", "no"), closed("direction", "no")]);
+    assert_eq!(told["closed"], all);
+    assert_eq!(world.user("anna")["closed"], all, "administrators see it as well");
     let csrf = site.csrf();
     let path = format!("/users/{}", world.id("anna"));
     for (what, body) in
@@ -478,7 +582,7 @@ fn roles_close_preferences_in_the_pages_and_in_the_api_and_say_why() {
     {
         let answer = site.api("PUT", &format!("{path}/binding"), Some(&csrf), Some(&body));
         assert_eq!(answer.status, 403, "{}", answer.text);
-        assert!(answer.text.contains(what) && answer.text.contains("roles"), "{}", answer.text);
+        assert!(answer.text.contains(what) && answer.text.contains("roles in EspoCRM (Sales rep)"), "{}", answer.text);
     }
     let form = site.submit("/me", &[("sync_from", "2020-01-01")]);
     assert_eq!(form.status, 403, "{}", form.text);

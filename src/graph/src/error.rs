@@ -323,7 +323,10 @@ impl Refusal {
             409 => Error::Conflict { message },
             429 => Error::Throttled { after: after.unwrap_or(DEFAULT_PAUSE) },
             _ if self.passes() => Error::Unavailable { status, code, message, after, write },
-            _ => Error::Refused { status, code, message, request_id: self.request_id },
+            _ => {
+                let request_id = if self.request_id.is_empty() { "unknown".to_owned() } else { self.request_id };
+                Error::Refused { status, code, message, request_id }
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use store::subscriptions::SubscriptionState;
 use utoipa::ToSchema;
 
 use super::Answer;
-use crate::app::App;
+use crate::app::{App, traffic};
 use crate::http::probes::{self, Writes};
 use crate::http::problem::Problem;
 use crate::http::resource;
@@ -21,6 +21,8 @@ use crate::http::resource;
 const SIGN_IN_LIVES: TimeDelta = TimeDelta::days(90);
 /// What ends later than that is of no interest yet; secrets and certificates are told in any case.
 const SOON: TimeDelta = TimeDelta::days(30);
+/// Traffic is that of so many hours.
+const HOURS: u32 = 24;
 /// So many errors are told.
 const ERRORS: u64 = 5;
 
@@ -42,7 +44,7 @@ pub struct Overview {
     pub subscriptions: BTreeMap<&'static str, u64>,
     /// Plans that wait for a decision.
     pub holds: u64,
-    /// What was sent to each system since this process began.
+    /// What was sent to each system in the last 24 hours, by all processes.
     pub traffic: Vec<Traffic>,
     /// The latest that failed, to be tried again or for good.
     pub errors: Vec<LatestError>,
@@ -50,8 +52,8 @@ pub struct Overview {
     pub expiring: Vec<Expiring>,
 }
 
-/// What was sent to a system since this process began.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+/// What was sent to a system in the last 24 hours, by all processes.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Traffic {
     /// `espocrm`, `graph` or `entra`.
     pub system: String,
@@ -110,36 +112,22 @@ pub(in crate::http) async fn of(app: &App, writes: &Writes) -> Result<Overview, 
             .collect(),
         subscriptions: SubscriptionState::ALL.iter().map(|state| (state.as_str(), count(state))).collect(),
         holds: store::holds::open_count(conn).await?,
-        traffic: traffic(&app.metrics().render()),
+        traffic: traffic(app).await?,
         errors: errors(app).await?,
         expiring: expiring(app, &subscriptions).await?,
     })
 }
 
-/// From the metrics of this process (Prometheus text format: `name{label="value"} number`).
-fn traffic(metrics: &str) -> Vec<Traffic> {
-    let mut systems: BTreeMap<String, Traffic> = BTreeMap::new();
-    for line in metrics.lines() {
-        let Some(labels) = line.strip_prefix("espo_outlook_http_client_requests_total{") else { continue };
-        let Some((labels, number)) = labels.rsplit_once("} ") else { continue };
-        let label = |name: &str| {
-            labels.split(',').find_map(|label| label.strip_prefix(name)?.strip_prefix("=\"")?.strip_suffix('"'))
-        };
-        let (Some(system), Some(status), Ok(number)) = (label("system"), label("status"), number.trim().parse::<u64>())
-        else {
-            continue;
-        };
-        let one = systems
-            .entry(system.to_owned())
-            .or_insert_with(|| Traffic { system: system.to_owned(), ..Traffic::default() });
-        one.requests += number;
-        match status {
-            "429" => one.throttled += number,
-            _ if status.parse::<u16>().map_or(true, |status| status >= 500) => one.failed += number,
-            _ => {}
-        }
-    }
-    systems.into_values().collect()
+async fn traffic(app: &App) -> Result<Vec<Traffic>, Problem> {
+    let sent = traffic::sent(app, HOURS).await?.into_iter();
+    Ok(sent
+        .map(|(system, sent)| Traffic {
+            system,
+            requests: sent.requests,
+            failed: sent.failed,
+            throttled: sent.throttled,
+        })
+        .collect())
 }
 
 async fn errors(app: &App) -> Result<Vec<LatestError>, Problem> {
@@ -187,23 +175,4 @@ async fn expiring(app: &App, subscriptions: &[store::subscriptions::Subscription
     }
     all.sort_by_key(|one| one.at);
     Ok(all)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_sent_is_counted_by_system_with_what_failed_and_what_was_throttled() {
-        let metrics = "# TYPE espo_outlook_http_client_requests_total counter\n\
-            espo_outlook_http_client_requests_total{system=\"graph\",status=\"200\"} 5\n\
-            espo_outlook_http_client_requests_total{status=\"429\",system=\"graph\"} 2\n\
-            espo_outlook_http_client_requests_total{system=\"graph\",status=\"none\"} 1\n\
-            espo_outlook_http_client_requests_total{system=\"espocrm\",status=\"503\"} 3\n\
-            espo_outlook_http_client_requests_total{system=\"espocrm\",status=\"404\"} 4\n\
-            espo_outlook_throttled_total{system=\"graph\"} 2\n";
-        let graph = Traffic { system: "graph".to_owned(), requests: 8, failed: 1, throttled: 2 };
-        let espocrm = Traffic { system: "espocrm".to_owned(), requests: 7, failed: 3, throttled: 0 };
-        assert_eq!(traffic(metrics), [espocrm, graph]);
-    }
 }

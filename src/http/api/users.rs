@@ -13,9 +13,10 @@ use utoipa::ToSchema;
 
 use super::Answer;
 use crate::app::App;
+use crate::http::access::{Closed, Rights};
 use crate::http::problem::{Chain, Problem};
 use crate::http::resource;
-use crate::http::session::Caller;
+use crate::http::session::{Caller, is_admin};
 
 /// How long EspoCRM's list of users is believed. A user who is not in it is asked for anew.
 const LIVES: TimeDelta = TimeDelta::seconds(15);
@@ -58,6 +59,22 @@ impl People {
 
     /// Full names by id, as far as they are known: a page that only names people does not wait for EspoCRM.
     pub(in crate::http) async fn names(&self, app: &App) -> BTreeMap<String, String> {
+        self.freshen(app).await;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let users = known.iter().flat_map(|(_, users)| users);
+        users.map(|user| (user.id.clone(), user.name.clone())).collect()
+    }
+
+    /// Names of roles by id, as far as they are known.
+    pub(in crate::http) async fn role_names(&self, app: &App) -> BTreeMap<String, String> {
+        self.freshen(app).await;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let roles = known.iter().flat_map(|(_, users)| users).flat_map(|user| &user.role_names);
+        roles.map(|(id, name)| (id.clone(), name.clone())).collect()
+    }
+
+    /// Asks for names that are old, and does not wait for long.
+    async fn freshen(&self, app: &App) {
         let now = app.clock().now();
         let known_at = self.known.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(at, _)| *at);
         if known_at.is_none_or(|at| now - at > NAMES_LIVE) {
@@ -67,9 +84,6 @@ impl People {
                 tokio::time::timeout(NAMES_WITHIN, self.all(app)).await.ok();
             }
         }
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let users = known.iter().flat_map(|(_, users)| users);
-        users.map(|user| (user.id.clone(), user.name.clone())).collect()
     }
 
     /// One user, as EspoCRM has it now; none when EspoCRM does not know it.
@@ -129,6 +143,9 @@ pub struct Shown {
     pub lag_seconds: i64,
     /// Pairs, by kind.
     pub counts: BTreeMap<String, u64>,
+    /// What of this is closed to the user, and by which roles; left out in the list of all users.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed: Option<Vec<Closed>>,
 }
 
 /// Users.
@@ -162,6 +179,7 @@ fn shown(id: &str, user: Option<&User>, binding: Option<&Binding>) -> Shown {
         last_sync: binding.and_then(|binding| binding.last_sync),
         lag_seconds: 0,
         counts: BTreeMap::new(),
+        closed: None,
     }
 }
 
@@ -226,6 +244,11 @@ pub(in crate::http) async fn one(app: &App, people: &People, id: &str) -> Result
         (user, _) => user.ok().flatten(),
     };
     let mut shown = shown(id, user.as_ref(), binding.as_ref());
+    shown.closed = match &user {
+        Some(user) if !is_admin(user) => Some(Rights::of(app, people, &user.roles).await?.all_closed()),
+        Some(_) => Some(Vec::new()),
+        None => None,
+    };
     count(app, std::slice::from_mut(&mut shown)).await?;
     Ok(shown)
 }

@@ -65,7 +65,11 @@ async fn list(app: Data<App>, view: View, which: Query<Which>) -> Page {
 
 fn row(v: &View, entry: Entry) -> Row {
     let told = entry.detail.as_object().into_iter().flatten();
-    let told = told.map(|(name, value)| format!("{name}: {}", v.value(value))).collect();
+    // Of a form, fields that were left empty say nothing.
+    let told = told
+        .filter(|(_, value)| value.as_str() != Some(""))
+        .map(|(name, value)| format!("{name}: {}", v.value(value)))
+        .collect();
     let tone = match entry.status {
         Some(200..400) => "ok",
         Some(_) => "bad",

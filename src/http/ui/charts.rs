@@ -38,9 +38,16 @@ fn chart(values: &[Option<u64>], shown: impl Fn(u64) -> String, now: u64) -> Cha
     Chart { bars: bars.collect(), top: shown(top), now: shown(now) }
 }
 
-/// How many were done with in each minute, and how long the slowest of them had taken.
-pub fn of(fates: &[Fate], now: DateTime<Utc>) -> (Chart, Chart) {
-    let mut count = [Some(0_u64); MINUTES];
+/// How many were done with in each minute, and how long the slowest of them had taken. Of more than `limit` only the latest are
+/// told: nobody knows of the minutes before.
+pub fn of(fates: &[Fate], limit: u64, now: DateTime<Utc>) -> (Chart, Chart) {
+    let is_cut = fates.len() as u64 >= limit;
+    let known_from = fates.iter().map(|fate| fate.received).min().filter(|_| is_cut);
+    let is_known = |minute: usize| {
+        let end = now - TimeDelta::minutes(i64::try_from(MINUTES - 1 - minute).unwrap_or_default());
+        known_from.is_none_or(|from| end > from)
+    };
+    let mut count: [Option<u64>; MINUTES] = std::array::from_fn(|minute| is_known(minute).then_some(0));
     let mut lag: [Option<u64>; MINUTES] = [None; MINUTES];
     let begin = now - TimeDelta::minutes(60);
     for fate in fates.iter().filter(|fate| matches!(fate.state, MessageState::Done | MessageState::Superseded)) {
@@ -52,9 +59,13 @@ pub fn of(fates: &[Fate], now: DateTime<Utc>) -> (Chart, Chart) {
             *lag = Some(lag.unwrap_or_default().max(took));
         }
     }
-    let total = count.iter().flatten().sum();
+    let total: u64 = count.iter().flatten().sum();
     let last = lag.iter().rev().flatten().next().copied().unwrap_or_default();
-    (chart(&count, |n| n.to_string(), total), chart(&lag, duration, last))
+    let mut count = chart(&count, |n| n.to_string(), total);
+    if is_cut {
+        count.now.push('+');
+    }
+    (count, chart(&lag, duration, last))
 }
 
 /// Milliseconds in words.
@@ -85,10 +96,13 @@ mod tests {
             fate(10, 9999, MessageState::Dead),
             fate(4000, 10, MessageState::Done),
         ];
-        let (count, lag) = of(&fates, now);
+        let (count, lag) = of(&fates, 10, now);
         assert_eq!((count.now.as_str(), count.top.as_str()), ("3", "2"));
         assert_eq!((lag.now.as_str(), lag.top.as_str()), ("1.5 s", "1.5 s"));
         assert_eq!(lag.bars.len(), 2);
         assert_eq!((count.bars[59].height, count.bars[58].height, count.bars[0].height), (80, 40, 0));
+        // Of more than can be told the chart begins where they begin.
+        let (count, _) = of(&fates[..3], 3, now);
+        assert_eq!((count.now.as_str(), count.bars.len()), ("3+", 2));
     }
 }

@@ -57,7 +57,7 @@ async fn noted(request: ServiceRequest, next: Next<BoxBody>) -> Answer {
     let app = request.app_data::<Data<App>>().cloned().filter(|_| !request.method().is_safe());
     let caller = request.extensions().get::<Caller>().cloned();
     let (Some(app), Some(caller)) = (app, caller) else { return presentable(next.call(request).await?).await };
-    let action = format!("page {}", request.match_pattern().unwrap_or_default());
+    let action = audit::action_of_page(&request.match_pattern().unwrap_or_default());
     let told = request.extensions().get::<Form>().map(Form::told).unwrap_or_default();
     let entry = audit::begin(&app, &audit::actor(&caller), &action, request.path(), told).await?;
     let response = next.call(request).await?;

@@ -11,6 +11,7 @@ use store::bindings::Binding;
 use store::holds::{Hold, HoldKind, HoldState};
 
 use super::form::Form;
+use super::sync::{Line, lines, numbers};
 use super::view::View;
 use super::{Page, admin, done, guard, html};
 use crate::app::App;
@@ -24,18 +25,12 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
     admin!(routes, "/holds/{id}", POST decision);
 }
 
-/// A number of a preview.
-pub(super) struct Number {
-    pub name: String,
-    pub value: String,
-}
-
 pub(super) struct Shown {
     pub hold: Hold,
     pub user: String,
     pub reason: String,
-    pub numbers: Vec<Number>,
-    pub examples: Vec<String>,
+    pub numbers: Vec<(String, u64)>,
+    pub lines: Vec<Line>,
 }
 
 impl Shown {
@@ -83,20 +78,11 @@ pub(super) async fn names(app: &App, view: &View) -> Result<BTreeMap<String, Str
 pub(super) fn shown(v: &View, names: &BTreeMap<String, String>, hold: Hold) -> Shown {
     let text = |key: &str| hold.summary.get(key).and_then(Value::as_str).map(str::to_owned);
     let preview = hold.summary.get("preview").unwrap_or(&hold.summary);
-    let mut numbers = Vec::new();
-    let mut examples = Vec::new();
-    for (name, value) in preview.as_object().into_iter().flatten() {
-        match value {
-            Value::Number(number) => numbers.push(Number { name: v.word("preview", name), value: number.to_string() }),
-            Value::Array(items) => examples.extend(items.iter().take(20).map(|item| v.value(item))),
-            _ => {}
-        }
-    }
     Shown {
         user: names.get(&hold.user_id).cloned().unwrap_or_else(|| hold.user_id.clone()),
         reason: text("reason").map(|reason| v.said(&reason)).unwrap_or_default(),
-        numbers,
-        examples,
+        numbers: numbers(v, preview),
+        lines: lines(v, preview),
         hold,
     }
 }

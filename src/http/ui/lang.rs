@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use actix_web::HttpRequest;
+use actix_web::http::header::ACCEPT_LANGUAGE;
+
+use super::view::LANG_COOKIE;
+
 type Messages = BTreeMap<&'static str, &'static str>;
 
 fn parse(text: &'static str) -> Messages {
@@ -27,6 +32,13 @@ pub enum Lang {
 impl Lang {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::En, Self::De];
+
+    /// The one that a person has chosen, or else the browser.
+    pub fn of_request(request: &HttpRequest) -> Self {
+        let chosen = request.cookie(LANG_COOKIE).and_then(|cookie| Self::of_code(cookie.value()));
+        let asked = request.headers().get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        chosen.unwrap_or_else(|| Self::accepted(asked))
+    }
 
     /// Its code.
     pub const fn code(self) -> &'static str {
@@ -118,9 +130,10 @@ mod tests {
     /// Keys that are put together from a word of the program, and their beginnings.
     const FAMILIES: &[&str] = &[
         "access.",
+        "action.",
+        "cause.",
         "change.",
         "check.",
-        "cause.",
         "copy.",
         "direction.",
         "doctor.check.",
@@ -138,6 +151,7 @@ mod tests {
         "side.",
         "state.",
         "step.",
+        "subscription.",
         "system.",
         "theme.",
     ];

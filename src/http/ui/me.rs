@@ -13,12 +13,13 @@ use store::holds::HoldState;
 use super::form::Form;
 use super::history::{Which, entry, find, list_of};
 use super::holds;
-use super::rules::{Section, of_user, own_sections, replace};
+use super::rules::{KNOWN, Section, of_user, own_sections, replace};
 use super::users::body;
-use super::view::View;
+use super::view::{ClosedField, View};
 use super::{Page, done, guard, html, redirect};
 use crate::app::App;
 use crate::config::Mode;
+use crate::http::access::PREFERENCES;
 use crate::http::api::bindings;
 use crate::http::api::records::{ShownPair, list_of as list_of_pairs};
 use crate::http::api::settings::Access;
@@ -72,6 +73,8 @@ struct May {
     sync_from: Access,
     todo_list: Access,
     sync: Access,
+    records: Access,
+    history: Access,
 }
 
 #[derive(Template)]
@@ -84,7 +87,7 @@ struct MePage<'a> {
     is_ready: bool,
     link: Option<String>,
     today: String,
-    closed: bool,
+    closed: Vec<ClosedField>,
     /// What waits for a word about one's own.
     holds: Vec<holds::Shown>,
 }
@@ -92,10 +95,6 @@ struct MePage<'a> {
 impl May {
     fn any_edit(&self) -> bool {
         [self.enabled, self.sync_from, self.todo_list].contains(&Access::Edit)
-    }
-
-    fn any_closed(&self) -> bool {
-        [self.enabled, self.token, self.sync_from, self.todo_list, self.sync].iter().any(|one| *one != Access::Edit)
     }
 }
 
@@ -115,10 +114,12 @@ async fn page(app: &App, people: &People, view: &View, caller: &Caller, link: Op
         sync_from: access("sync_from"),
         todo_list: access("todo_list"),
         sync: access("sync"),
+        records: access("records"),
+        history: access("history"),
     };
     let page = MePage {
         v: view,
-        closed: may.any_closed(),
+        closed: view.all_closed("preference", PREFERENCES),
         may,
         u,
         is_delegated: app.connections().settings().microsoft.mode == Mode::Delegated,
@@ -223,11 +224,13 @@ async fn sync(app: Data<App>, caller: Caller, form: Form) -> Page {
 struct RulesPage<'a> {
     v: &'a View,
     sections: Vec<Section>,
+    closed: Vec<ClosedField>,
 }
 
 async fn rules(app: Data<App>, view: View, caller: Caller) -> Page {
     let (own, below) = of_user(&app, &own(&caller)?).await?;
-    html(&view, &RulesPage { v: &view, sections: own_sections(&view, &own, &below, &caller) })
+    let closed = view.all_closed("rule", KNOWN.iter().map(|(name, _)| *name));
+    html(&view, &RulesPage { v: &view, sections: own_sections(&view, &own, &below, &caller), closed })
 }
 
 async fn save_rules(app: Data<App>, view: View, caller: Caller, form: Form) -> Page {

@@ -1,12 +1,14 @@
 //! What was received: inspect, look at again, discard; one or many.
 
+use std::collections::BTreeMap;
+
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, Path, Query, ServiceConfig};
 use askama::Template;
 use serde::Deserialize;
 use serde_json::Value;
 use store::messages::{Filter, MessageState};
-use sync::Target;
+use sync::{Field, Kind, Target};
 
 use super::form::Form;
 use super::holds::names;
@@ -37,7 +39,10 @@ struct Which {
 
 struct Row {
     message: ShownMessage,
+    /// What it is about: the title, where it is known.
     about: String,
+    /// What kind of thing that is, beside its title.
+    sub: String,
     href: Option<String>,
 }
 
@@ -63,7 +68,9 @@ async fn list(app: Data<App>, view: View, which: Query<Which>) -> Page {
     let page = store::messages::page(app.store().read(), &filter, cursor, PAGE).await?;
     let names = names(&app, &view).await?;
     let name = |id: &str| names.get(id).cloned().unwrap_or_else(|| id.to_owned());
-    let rows = page.items.into_iter().map(|message| row(&view, message.into(), name));
+    let messages: Vec<ShownMessage> = page.items.into_iter().map(Into::into).collect();
+    let titles = titles(&app, messages.iter().map(|message| &message.target)).await?;
+    let rows = messages.into_iter().map(|message| row(&view, message, &titles, name));
     let next = page.next.map(|cursor| {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         for (key, value) in [("state", &which.state), ("since", &which.since), ("until", &which.until)] {
@@ -76,7 +83,33 @@ async fn list(app: Data<App>, view: View, which: Query<Which>) -> Page {
     html(&view, &page)
 }
 
-fn row(v: &View, message: ShownMessage, name: impl Fn(&str) -> String) -> Row {
+type Titles = BTreeMap<(Kind, String), String>;
+
+/// Titles of the records, as far as they are linked.
+async fn titles(app: &App, targets: impl Iterator<Item = &Target>) -> Result<Titles, Problem> {
+    let mut ids: BTreeMap<Kind, Vec<String>> = BTreeMap::new();
+    for target in targets {
+        if let Target::Record { kind, id } = target {
+            ids.entry(*kind).or_default().push(id.clone());
+        }
+    }
+    let mut titles = Titles::new();
+    for (kind, ids) in ids {
+        for link in store::links::by_records(app.store().read(), kind, &ids).await? {
+            let title = link.base.get(&Field::Title).map(|agreed| agreed.espo.to_string()).unwrap_or_default();
+            if let Some(id) = link.record_id.filter(|_| !title.is_empty()) {
+                titles.insert((kind, id), title);
+            }
+        }
+    }
+    Ok(titles)
+}
+
+fn row(v: &View, message: ShownMessage, titles: &Titles, name: impl Fn(&str) -> String) -> Row {
+    let title = match &message.target {
+        Target::Record { kind, id } => titles.get(&(*kind, id.clone())),
+        _ => None,
+    };
     let (about, href) = match &message.target {
         Target::Record { kind, id } => {
             (format!("{} {id}", v.word("kind", kind.as_str())), Some(format!("/records/{kind}/{id}")))
@@ -88,7 +121,11 @@ fn row(v: &View, message: ShownMessage, name: impl Fn(&str) -> String) -> Row {
             (v.f1("message.item", name(&user)), Some(format!("/users/{user}")).filter(|_| !user.is_empty()))
         }
     };
-    Row { about, href, message }
+    let (about, sub) = match (title, &message.target) {
+        (Some(title), Target::Record { kind, .. }) => (title.clone(), v.word("kind", kind.as_str())),
+        _ => (about, String::new()),
+    };
+    Row { about, sub, href, message }
 }
 
 /// A text of that name, however deep.
@@ -114,7 +151,8 @@ async fn show(app: Data<App>, view: View, id: Path<String>) -> Page {
     let message = messages::show(app.clone(), id).await?.into_inner();
     let names = names(&app, &view).await?;
     let target = serde_json::to_string_pretty(&message.target).unwrap_or_default();
-    let row = row(&view, message, |id| names.get(id).cloned().unwrap_or_else(|| id.to_owned()));
+    let titles = titles(&app, std::iter::once(&message.target)).await?;
+    let row = row(&view, message, &titles, |id| names.get(id).cloned().unwrap_or_else(|| id.to_owned()));
     html(&view, &MessagePage { v: &view, row, target })
 }
 

@@ -40,6 +40,8 @@ use actix_web::web::ServiceConfig;
 use askama::Template;
 
 pub(super) use self::assets::CSS;
+pub(super) use self::lang::Lang;
+pub(super) use self::sentences::in_language;
 use self::view::{Flash, View};
 use super::problem::Problem;
 

@@ -161,7 +161,7 @@ async fn numbers(
     let (active, lapsed): (Vec<_>, Vec<_>) =
         subscriptions.iter().partition(|one| one.state == SubscriptionState::Active && one.expires > now);
     let fates = store::messages::fates(conn, now - TimeDelta::minutes(90), FATES).await?;
-    let (done, lag) = charts::of(&fates, now);
+    let (done, lag) = charts::of(&fates, FATES, now);
     Ok(Numbers {
         depth: store::messages::depth(conn).await?,
         in_broker: broker.and_then(|asked| asked.as_ref().ok()).map_or(0, |depth| depth.ready + depth.held),

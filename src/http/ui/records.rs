@@ -3,6 +3,8 @@
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
 use askama::Template;
+use askama::filters::Safe;
+use chrono::DateTime;
 use serde::Deserialize;
 use serde_json::Value;
 use sync::Kind;
@@ -14,6 +16,7 @@ use super::{Page, admin, done, guard, html, redirect};
 use crate::app::App;
 use crate::http::api::records::{self, Switch};
 use crate::http::extract::Object;
+use crate::http::page::escape;
 use crate::http::resource;
 use crate::http::session::Caller;
 
@@ -86,7 +89,7 @@ struct RecordPage<'a> {
     steps: Vec<String>,
     verdict: String,
     copies: Vec<(String, String)>,
-    facts: Vec<(String, String)>,
+    facts: Vec<(String, Safe<String>)>,
     holds: usize,
     dead: Vec<(String, String)>,
 }
@@ -129,7 +132,11 @@ async fn page(app: &App, view: &View, caller: &Caller, told: &Value) -> Page {
         ("record.reconciled", "/link/reconciled"),
     ] {
         if let Some(found) = at(pointer).and_then(Value::as_str) {
-            let shown = if pointer == "/link/owner" { name(found.to_owned()) } else { view.moment(&found.into()) };
+            let moment = DateTime::parse_from_rfc3339(found).ok().filter(|_| pointer != "/link/owner");
+            let shown = match moment {
+                Some(at) => view.when(&at.to_utc()),
+                None => Safe(escape(&name(found.to_owned()))),
+            };
             facts.push((view.t(label).to_owned(), shown));
         }
     }

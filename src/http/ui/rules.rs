@@ -29,7 +29,7 @@ const DIRECTIONS: &[&str] = &["both", "espo_to_outlook", "outlook_to_espo", "dis
 const PRIORITIES: &[&str] = &["newest", "espo", "outlook"];
 
 /// The rules that the pages know: name, and words to choose from; none for a text.
-const KNOWN: &[(&str, &[&str])] = &[
+pub(super) const KNOWN: &[(&str, &[&str])] = &[
     ("meeting.direction", DIRECTIONS),
     ("meeting.priority", PRIORITIES),
     ("call.direction", DIRECTIONS),

@@ -53,7 +53,7 @@ impl Template {
 }
 
 /// The sentence in that language.
-pub(super) fn in_language(lang: Lang, sentence: &str) -> String {
+pub(in crate::http) fn in_language(lang: Lang, sentence: &str) -> String {
     match lang {
         Lang::En => sentence.to_owned(),
         Lang::De => translated(lang, sentence, DEEPEST),
@@ -179,6 +179,7 @@ mod tests {
         "src/http/api/settings.rs",
         "src/http/api/sync.rs",
         "src/http/api/users.rs",
+        "src/http/oauth.rs",
         "src/schedule/first.rs",
         "src/schedule/subscriptions.rs",
         "src/schedule/tend.rs",

@@ -87,12 +87,13 @@ struct Part {
     lines: Vec<Line>,
 }
 
-struct Line {
-    what: String,
-    to: String,
-    kind: String,
-    title: String,
-    why: String,
+/// What would be done about one record, item or pair.
+pub(super) struct Line {
+    pub what: String,
+    pub to: String,
+    pub kind: String,
+    pub title: String,
+    pub why: String,
 }
 
 #[derive(Template)]
@@ -148,7 +149,8 @@ pub(super) fn numbers(v: &View, preview: &Value) -> Vec<(String, u64)> {
     names.into_iter().filter_map(|name| Some((v.word("preview", name), preview.get(name)?.as_u64()?))).collect()
 }
 
-fn lines(v: &View, preview: &Value) -> Vec<Line> {
+/// The same, one by one.
+pub(super) fn lines(v: &View, preview: &Value) -> Vec<Line> {
     let line = |line: &Value| {
         let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
         let word =

@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::form::Form;
-use super::view::View;
+use super::view::{ClosedField, View};
 use super::{Page, admin, done, guard, html};
 use crate::app::App;
+use crate::http::access::PREFERENCES;
 use crate::http::api::bindings::{self, ShownList, SignInLink};
 use crate::http::api::users::{self, People, Shown};
 use crate::http::engine::{self, SyncRequest};
@@ -69,6 +70,7 @@ struct UserPage<'a> {
     link: Option<SignInLink>,
     is_delegated: bool,
     today: String,
+    closed: Vec<ClosedField>,
 }
 
 async fn show(app: Data<App>, people: Data<People>, view: View, id: Path<String>) -> Page {
@@ -79,7 +81,11 @@ async fn page(app: &App, people: &People, view: &View, id: &str, link: Option<Si
     let u = users::one(app, people, id).await?;
     let is_delegated = app.connections().settings().microsoft.mode == crate::config::Mode::Delegated;
     let today = view.now.date_naive().to_string();
-    html(view, &UserPage { v: view, u, link, is_delegated, today })
+    let closed = u.closed.iter().flatten().map(|one| {
+        let family = if PREFERENCES.contains(&one.field.as_str()) { "preference" } else { "rule" };
+        view.closed_field(family, one)
+    });
+    html(view, &UserPage { v: view, closed: closed.collect(), u, link, is_delegated, today })
 }
 
 /// A body of the API, from what a form says.

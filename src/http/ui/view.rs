@@ -6,7 +6,6 @@ use std::pin::Pin;
 
 use actix_web::cookie::{Cookie, SameSite, time::Duration as CookieDuration};
 use actix_web::dev::Payload;
-use actix_web::http::header::ACCEPT_LANGUAGE;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 use askama::filters::Safe;
@@ -22,6 +21,8 @@ use super::lang::Lang;
 use super::sentences;
 use crate::app::App;
 use crate::app::provision::Done;
+use crate::http::access::Closed;
+use crate::http::api::settings::Access;
 use crate::http::api::users::People;
 use crate::http::page::escape;
 use crate::http::problem::Problem;
@@ -86,6 +87,13 @@ pub struct Item {
     pub icon: &'static str,
     pub count: u64,
     pub is_here: bool,
+}
+
+/// Something that is closed to the caller: what it is called, what is left of it, and whose doing that is.
+pub struct ClosedField {
+    pub name: String,
+    pub access: &'static str,
+    pub roles: String,
 }
 
 /// What every page knows.
@@ -204,8 +212,7 @@ fn icon(href: &str) -> &'static str {
 impl View {
     pub async fn of(request: &HttpRequest) -> Self {
         let cookie = |name: &str| request.cookie(name).map(|cookie| cookie.value().to_owned());
-        let asked = request.headers().get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let lang = cookie(LANG_COOKIE).and_then(|code| Lang::of_code(&code)).unwrap_or_else(|| Lang::accepted(asked));
+        let lang = Lang::of_request(request);
         let theme = cookie(THEME_COOKIE).and_then(|theme| THEMES.into_iter().find(|known| *known == theme));
         let caller = guard::caller(request);
         let app = request.app_data::<Data<App>>();
@@ -360,6 +367,39 @@ impl View {
         sentences::in_language(self.lang, sentence)
     }
 
+    /// Why something of one's own is closed: by which roles.
+    pub fn closed(&self, field: &str) -> String {
+        let roles = self.caller.as_ref().map(|caller| caller.rights.roles_on(field)).unwrap_or_default();
+        match roles.as_slice() {
+            [role] => self.f1("access.closed", role),
+            roles => self.f1("access.closed.many", self.quoted(roles.iter())),
+        }
+    }
+
+    /// What of these is closed to the caller, in words.
+    pub fn all_closed<'a>(&self, family: &str, fields: impl IntoIterator<Item = &'a str>) -> Vec<ClosedField> {
+        let closed = self.caller.as_ref().filter(|caller| !caller.is_admin);
+        let closed = closed.map(|caller| caller.rights.closed(fields)).unwrap_or_default();
+        closed.into_iter().map(|one| self.closed_field(family, &one)).collect()
+    }
+
+    /// Something that is closed to somebody, in words.
+    pub fn closed_field(&self, family: &str, closed: &Closed) -> ClosedField {
+        ClosedField {
+            name: match closed.field.split_once('.') {
+                Some((kind, rule)) => format!("{} · {}", self.word("kinds", kind), self.word(family, rule)),
+                None => self.word(family, &closed.field),
+            },
+            access: self.t(if closed.access == Access::Read { "access.read" } else { "access.no" }),
+            roles: self.quoted(closed.roles.iter()),
+        }
+    }
+
+    fn quoted(&self, names: impl Iterator<Item = impl Display>) -> String {
+        let [open, close] = if self.lang == Lang::De { ['„', '“'] } else { ['“', '”'] };
+        names.map(|name| format!("{open}{name}{close}")).collect::<Vec<_>>().join(", ")
+    }
+
     /// A state as a word with a colour.
     pub fn pill(&self, family: &str, word: &str) -> Safe<String> {
         let tone = tone(word);
@@ -383,6 +423,9 @@ impl View {
             Value::Array(items) if items.is_empty() => "–".to_owned(),
             Value::Array(items) => items.iter().map(|item| self.value(item)).collect::<Vec<_>>().join("\n"),
             Value::Object(parts) => {
+                if let Some(span) = span(parts) {
+                    return span;
+                }
                 let part = |(name, value): (&String, &Value)| {
                     (!value.is_null()).then(|| format!("{}: {}", self.word("field", name), self.moment(value)))
                 };
@@ -398,6 +441,17 @@ impl View {
         let at = value.as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
         at.map_or_else(|| self.value(value), |at| at.format("%Y-%m-%d %H:%M UTC").to_string())
     }
+}
+
+/// From then until then, where nothing else is said.
+fn span(parts: &serde_json::Map<String, Value>) -> Option<String> {
+    let at = |key: &str| Some(DateTime::parse_from_rfc3339(parts.get(key)?.as_str()?).ok()?.to_utc());
+    let (start, end) = (at("start")?, at("end")?);
+    if parts.values().filter(|part| !part.is_null()).count() > 2 {
+        return None;
+    }
+    let until = if start.date_naive() == end.date_naive() { "%H:%M UTC" } else { "%Y-%m-%d %H:%M UTC" };
+    Some(format!("{} – {}", start.format("%Y-%m-%d %H:%M"), end.format(until)))
 }
 
 /// Parts of a value, as people expect them.

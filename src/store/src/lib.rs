@@ -48,6 +48,7 @@ pub mod signals;
 pub mod subscriptions;
 pub mod switches;
 pub mod tokens;
+pub mod traffic;
 pub mod writer;
 
 use std::sync::{Arc, PoisonError, RwLock};

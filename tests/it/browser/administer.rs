@@ -121,6 +121,8 @@ fn what_is_held_back_is_looked_at_and_let_happen() {
     tab.menu("Held back");
     tab.sees("Anna Test");
     tab.sees("invitations");
+    // One by one, too.
+    tab.sees("With guests");
     assert!(world.person("anna").events().is_empty());
     tab.follow("button", "Let it happen");
     tab.sees("It is being done.");
@@ -277,7 +279,7 @@ fn a_record_is_explained_switched_off_and_on() {
     tab.fill("ID or address of the record", &format!("{}/#Meeting/view/{id}", world.espo.url().unwrap()));
     tab.follow_near("button", "Ask", "ID or address of the record");
     tab.sees("Synchronised");
-    tab.sees("last agreed");
+    tab.sees("Last agreed");
     tab.follow("button", "Switch off");
     tab.sees("This record is left alone on both sides.");
     world.espo_update(&id, json!({ "name": "Left alone" }));

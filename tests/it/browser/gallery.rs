@@ -36,6 +36,10 @@ const TOO_WIDE: &str = "((main) => {
   return [...main.querySelectorAll('*')].filter(wide).map((e) => e.outerHTML.slice(0, 120));
 })(document.querySelector('main'))";
 
+/// The page is there, and what it loads by itself.
+const READY: &str = "document.readyState === 'complete' && document.querySelector('h1')
+  && !document.querySelector('[hx-trigger=load], .htmx-request, .htmx-swapping, .htmx-settling')";
+
 /// How a page is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Look {
@@ -108,11 +112,15 @@ fn keep(tab: &Tab<'_>, name: &str, look: Look) {
 }
 
 fn visit(tab: &Tab<'_>, pages: &[(String, String)], findings: &mut Findings) {
-    for look in Look::ALL {
+    visit_as(tab, pages, &Look::ALL, findings);
+}
+
+fn visit_as(tab: &Tab<'_>, pages: &[(String, String)], looks: &[Look], findings: &mut Findings) {
+    for look in looks.iter().copied() {
         look.put_on(tab);
         for (name, path) in pages {
             tab.open(path);
-            tab.until("the page is ready", "document.readyState === 'complete' && document.querySelector('h1')");
+            tab.until("the page is ready", READY);
             findings.look(tab, name, look);
             keep(tab, name, look);
         }
@@ -128,7 +136,7 @@ fn pages(world: &World, conflict: &str) -> Vec<(String, String)> {
     let lost = world.history(&format!("record_id={conflict}"));
     let lost = lost.iter().find(|entry| entry["changes"].to_string().contains("\"lost\":\"")).expect("a conflict");
     let dead = &world.dead()[0];
-    let job = world.items("/audit").into_iter().find(|entry| entry["action"].as_str().unwrap().contains("/sync"));
+    let job = world.items("/audit").into_iter().find(|entry| entry["action"] == "sync.start");
     assert!(job.is_some());
     let since = world.history("").last().unwrap()["at"].as_str().unwrap().to_owned();
     let anna = world.id("anna");
@@ -150,12 +158,29 @@ fn pages(world: &World, conflict: &str) -> Vec<(String, String)> {
         named("subscriptions", "/subscriptions".to_owned()),
         named("audit", "/audit".to_owned()),
         named("log", "/log".to_owned()),
+        named("dead-letters", "/messages?state=dead".to_owned()),
         named("setup", "/setup".to_owned()),
+        named("doctor", "/doctor".to_owned()),
         named("settings", "/settings".to_owned()),
         named("rules", "/rules".to_owned()),
         named("schedules", "/schedules".to_owned()),
         named("roles", "/roles".to_owned()),
         named("sessions", "/sessions".to_owned()),
+    ]
+}
+
+/// Anna's.
+fn own_pages(world: &World, conflict: &str) -> Vec<(String, String)> {
+    let changed = world.history(&format!("user_id={}", world.id("anna")));
+    let changed = id(changed.iter().find(|entry| entry["type"] == "update").expect("a change"));
+    let named = |name: &str, path: &str| (name.to_owned(), path.to_owned());
+    vec![
+        named("own", "/me"),
+        named("own-rules", "/me/rules"),
+        named("own-records", "/me/records"),
+        named("own-record", &format!("/records/meeting/{conflict}")),
+        named("own-history", "/me/history"),
+        named("own-history-entry", &format!("/me/history/{changed}")),
     ]
 }
 
@@ -180,11 +205,16 @@ fn no_page_has_a_violation_in_light_dark_or_on_a_phone() {
     all.push(("preview".to_owned(), tab.path()));
     visit(&tab, &all, &mut findings);
     tab.desk();
+    // Last: it looks at everything anew.
+    tab.menu("Synchronise");
+    tab.follow("button", "Synchronise now");
+    tab.sees("Done:");
+    visit(&tab, &[("sync-run".to_owned(), tab.path())], &mut findings);
+    tab.desk();
     tab.open("/");
     tab.follow("button", "Sign out");
     tab.signs_in("anna");
-    let own = [named("own", "/me"), named("own-rules", "/me/rules"), named("own-history", "/me/history")];
-    visit(&tab, &own, &mut findings);
+    visit(&tab, &own_pages(&world, &conflict), &mut findings);
     // Where a user ends after signing in with Microsoft.
     tab.desk();
     tab.open("/me");
@@ -192,6 +222,34 @@ fn no_page_has_a_violation_in_light_dark_or_on_a_phone() {
     tab.sees("is connected.");
     findings.look(&tab, "connected", Look::Phone);
     keep(&tab, "connected", Look::Light);
+    findings.told();
+}
+
+#[test]
+fn nothing_is_too_wide_in_german_on_a_phone_or_on_a_desk() {
+    if without_browser() {
+        return;
+    }
+    let (world, conflict) = lively();
+    let tab = world.tab_in("de");
+    let mut findings = Findings::default();
+    let german = |pages: Vec<(String, String)>| -> Vec<(String, String)> {
+        pages.into_iter().map(|(name, path)| (format!("german-{name}"), path)).collect()
+    };
+    tab.open("/sign-in?with=token");
+    tab.fill("Admin-Token", &world.token);
+    tab.follow("button", "Anmelden");
+    let all = german(pages(&world, &conflict));
+    visit_as(&tab, &all, &[Look::Light, Look::Phone], &mut findings);
+    tab.desk();
+    tab.open("/");
+    tab.follow("button", "Abmelden");
+    tab.fill("Benutzername", "anna");
+    tab.fill("Passwort", "anna-Pass1");
+    tab.follow("button", "Anmelden");
+    tab.sees("Abmelden");
+    let own = german(own_pages(&world, &conflict));
+    visit_as(&tab, &own, &[Look::Light, Look::Phone], &mut findings);
     findings.told();
 }
 

@@ -116,9 +116,10 @@ fn a_user_sees_what_the_role_closes_and_why() {
     tab.signs_in("anna");
     tab.is_at("/me");
     tab.sees("Some of this is closed by your role in EspoCRM.");
+    tab.sees("To Do list Closed “Sales rep”");
     assert!(!tab.has("field", "To Do list"));
     tab.until("the date is closed", "document.getElementById('sync_from').disabled");
-    tab.sees("Closed by your role in EspoCRM; an administrator can open it.");
+    tab.sees("Closed by your role “Sales rep” in EspoCRM; an administrator can open it.");
     tab.follow_near("link", "My rules", "Direction, priority");
     assert!(!tab.has("field", "Private events"));
     // Nor is anything of administrators there.

@@ -10,6 +10,7 @@ use store::oauth::{self, Pending, Purpose};
 use store::settings::{self, Setting};
 use store::subscriptions::{self, Subscription, SubscriptionState};
 use store::tokens::{self, Token};
+use store::traffic::{self, Sent};
 use store::{Store, StoreError, cursors, espo_webhooks, roles, rules};
 use sync::{Attendees, Rules, RulesPatch};
 
@@ -344,4 +345,22 @@ async fn what_is_kept_of_bindings_and_rules_is_read_anew_whoever_changes_them() 
     let third = world.store.directory().await.unwrap();
     assert!(third.binding("ann").is_none() && third.bound.is_empty());
     assert_eq!(third.rules(Some("ann")), Rules::default());
+}
+
+#[tokio::test]
+async fn what_several_processes_have_sent_is_added_up_by_the_hour() {
+    let world = World::new().await;
+    let store = world.store.write();
+    let sent = |requests, throttled, failed| Sent { requests, throttled, failed };
+    for (system, count, second) in
+        [("graph", 5, 0), ("graph", 7, 3599), ("espocrm", 1, 3599), ("graph", 11, 3600), ("graph", 13, 24 * 3600)]
+    {
+        traffic::add(store, system, sent(count, 1, 0), at(second)).await.unwrap();
+    }
+    let of = async |hours, second| traffic::of_hours(store, hours, at(second)).await.unwrap();
+    assert_eq!(of(1, 3599).await["graph"], sent(36, 4, 0), "what comes later is not left out");
+    assert_eq!(of(24, 24 * 3600).await["graph"], sent(24, 2, 0), "the first hour is over a day ago");
+    assert_eq!(of(25, 24 * 3600).await["espocrm"], sent(1, 1, 0));
+    assert_eq!(traffic::prune(store, at(3600)).await.unwrap(), 2);
+    assert!(!of(25, 24 * 3600).await.contains_key("espocrm"));
 }

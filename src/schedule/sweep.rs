@@ -18,7 +18,7 @@ use store::bindings::{self, Binding, BindingState};
 use store::cursors;
 use sync::{Cause, Direction, Kind, Side};
 
-use super::{mailbox, todo};
+use super::{mailbox, publish, todo};
 use crate::app::App;
 use crate::work::context::rules_of;
 use crate::work::error::WorkError;
@@ -119,6 +119,7 @@ struct Swept {
 /// # Errors
 /// When the database, the queue or EspoCRM fails, or when not a single mailbox could be swept.
 pub async fn sweep(app: &App, scope: &Scope) -> Result<Found, WorkError> {
+    let began = app.clock().now();
     let users = users(app, scope).await?;
     let mut found = Found::default();
     // What goes to EspoCRM alone is found in the mailboxes.
@@ -136,7 +137,16 @@ pub async fn sweep(app: &App, scope: &Scope) -> Result<Found, WorkError> {
     let mut outcomes = futures::stream::iter(users.into_iter().map(|user| {
         let (app, scope) = (app.clone(), scope.clone());
         async move {
-            let outcome = mailboxes(&app, &scope, &user).await;
+            let outcome = async {
+                let hinted = mailboxes(&app, &scope, &user).await?;
+                if scope.cause == Cause::FirstSync {
+                    let id = &user.binding.user_id;
+                    bindings::set_first_sync_done(app.store().write(), id, true).await?;
+                    look_again(&app, id, began).await?;
+                }
+                Ok(hinted)
+            };
+            let outcome = outcome.await;
             (user.binding.user_id, outcome)
         }
     }))
@@ -199,10 +209,14 @@ async fn mailboxes(app: &App, scope: &Scope, user: &Swept) -> Result<u64, WorkEr
         }
         hinted += todo::read_delta(app, user, scope.cause, job).await?;
     }
-    if scope.cause == Cause::FirstSync {
-        bindings::set_first_sync_done(app.store().write(), &binding.user_id, true).await?;
-    }
     Ok(hinted)
+}
+
+/// What was told while a first synchronisation made its lists was left alone, and may be on none of them.
+async fn look_again(app: &App, user: &str, since: DateTime<Utc>) -> Result<(), WorkError> {
+    let lanes = [user, store::messages::ESPO_LANE];
+    let targets = store::messages::told_since(app.store().read(), &lanes, since).await?;
+    publish(app, targets, Cause::FirstSync, None).await
 }
 
 /// A scheduled sweep looks at what is still to come; a full one at everything since the start date.

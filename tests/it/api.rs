@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use simulators::microsoft::Mode;
+use simulators::plumbing::Fault;
 
 use crate::support::{Setup, World, day, mail};
 
@@ -302,6 +303,21 @@ fn a_first_synchronisation_that_would_invite_waits_for_a_word() {
     world.one_event("anna", "Alone");
     world.settle();
     assert_eq!(world.mails(), [("invitation".to_owned(), mail("boris"))]);
+}
+
+#[test]
+fn what_is_made_while_a_first_synchronisation_makes_its_lists_arrives_too() {
+    let world = Setup::default().bound(&[]).start();
+    world.graph.wire().push(Fault::held_before("GET", "/calendarView/delta"));
+    world.bind("anna");
+    world.eventually("the calendar is being listed", || world.graph.wire().running() > 0);
+    let id = world.espo_create("anna", "Meanwhile", json!({}));
+    let told = || world.items("/messages?state=done").iter().any(|message| message["target"]["id"] == id.as_str());
+    world.eventually("its webhook was looked at", told);
+    assert!(world.person("anna").events().is_empty(), "it was taken in ahead of the others");
+    world.graph.wire().release();
+    world.one_event("anna", "Meanwhile");
+    world.is_at_rest();
 }
 
 #[test]

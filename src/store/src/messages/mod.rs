@@ -13,7 +13,7 @@
 
 mod turn;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use entity::messages::{ActiveModel, Column, Entity, Model};
@@ -287,6 +287,26 @@ pub async fn page(
     let rows = query.all(conn).await?;
     let Page { items, next } = Page::cut(rows, limit, |row: &Model| Place::of(moment(row.received), &row.id));
     Ok(Page { items: items.into_iter().map(message).collect::<Result<_>>()?, next })
+}
+
+/// What webhooks, notifications and polls have told since then in these lanes, each target once.
+///
+/// # Errors
+/// When the database fails or a message cannot be read.
+pub async fn told_since(conn: &impl ConnectionTrait, lanes: &[&str], since: DateTime<Utc>) -> Result<Vec<Target>> {
+    let sources = [Cause::Webhook, Cause::Notification, Cause::Poll].map(Cause::as_str);
+    let query = Entity::find()
+        .filter(Column::Received.gte(millis(since)))
+        .filter(Column::Lane.is_in(lanes.iter().copied()))
+        .filter(Column::Source.is_in(sources))
+        .order_by_asc(Column::Received)
+        .order_by_asc(Column::Id);
+    let mut targets = BTreeMap::new();
+    for row in query.all(conn).await? {
+        let key = row.target_key.clone();
+        targets.entry(key).or_insert(message(row)?.change.target);
+    }
+    Ok(targets.into_values().collect())
 }
 
 /// Has the messages looked at again: copies of those that are finished are queued (with the cause `replay` and an id from

@@ -10,9 +10,9 @@ use chrono_tz::Tz;
 
 use crate::merge::Terms;
 use crate::{
-    Action, Agreed, Answer, Attendees, Base, Cancelled, Direction, Field, Item, Link, LinkState, NotHeld, Plan,
+    Action, Agreed, Answer, Attendees, Base, Cancelled, Day, Direction, Field, Item, Link, LinkState, NotHeld, Plan,
     Priority, PrivateEvents, Projection, Reason, Record, Role, Rules, Seen, Series, Side, Status, Step, Value, Values,
-    Verdict, Write, Writes, merge_field, project, text,
+    Verdict, When, Write, Writes, merge_field, project, text,
 };
 
 /// The bound user whose mailbox holds, or is to hold, the master copy.
@@ -181,10 +181,10 @@ fn not_yet(view: &View<'_>, kind: crate::Kind, to: Side, values: &Values, create
         return Some(Reason::FirstSyncPending);
     }
     let when = values.get(&Field::Time).and_then(Value::as_when);
-    if when.is_some_and(crate::When::ends_before_it_starts) {
+    if when.is_some_and(When::ends_before_it_starts) {
         return Some(Reason::EndsBeforeItStarts);
     }
-    let first_day = when.and_then(crate::When::first_day).unwrap_or_else(|| created.date_naive());
+    let first_day = when.and_then(When::first_day).unwrap_or_else(|| created.date_naive());
     let start_date = view.owner.map(|owner| owner.start_date)?;
     (first_day < start_date).then_some(Reason::BeforeStartDate { start_date })
 }
@@ -241,8 +241,8 @@ fn item_excluded(view: &View<'_>, item: &Item) -> Option<Reason> {
         return Some(Reason::AlreadyCancelled);
     }
     let starts = match item.values.get(&Field::Time).and_then(Value::as_when) {
-        Some(crate::When::Timed { start, .. }) => Some(*start),
-        Some(crate::When::AllDay { first, .. }) => first.and_hms_opt(0, 0, 0).map(|at| at.and_utc()),
+        Some(When::Timed { start, .. }) => Some(*start),
+        Some(When::AllDay { first, .. }) => first.and_hms_opt(0, 0, 0).map(|at| at.and_utc()),
         _ => None,
     };
     let occurrence = matches!(item.series, Series::Occurrence { .. });
@@ -321,6 +321,7 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
             merged.lost = None;
             merged.notes.push(Reason::AllDayCall);
         }
+        keep_due(item, espo, outlook, &mut merged);
         if frozen(view, field) && (merged.to_espo.is_some() || merged.to_outlook.is_some()) {
             plan.notes.push(Reason::Frozen { field: field.clone() });
             continue;
@@ -347,6 +348,9 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
     }
     plan.notes.extend(about_people(record));
     plan.notes.extend(resources(item));
+    if rules.direction.allows_to(Side::Outlook) && has_no_due(&record.values) && keeps_due(item) {
+        plan.notes.push(Reason::RepeatingTask);
+    }
     plan.notes.extend(files_left_out(Side::Espo, &record.values));
     plan.notes.extend(files_left_out(Side::Outlook, &outlook_values));
     plan.notes.extend(files_not_taken(&base, &record.values, &outlook_values));
@@ -443,7 +447,40 @@ pub(crate) const fn one_way(direction: Direction) -> Direction {
 }
 
 fn lasts_all_day(value: &Value) -> bool {
-    matches!(value, Value::Time(crate::When::AllDay { .. }))
+    matches!(value, Value::Time(When::AllDay { .. }))
+}
+
+fn due_of(values: &Values) -> Option<Option<Day>> {
+    match values.get(&Field::Time) {
+        Some(Value::Time(When::Due { due, .. })) => Some(*due),
+        _ => None,
+    }
+}
+
+fn has_no_due(values: &Values) -> bool {
+    due_of(values) == Some(None)
+}
+
+/// True for a To Do task whose due date To Do does not let go: one that repeats.
+pub(crate) fn keeps_due(item: &Item) -> bool {
+    item.series == Series::Repeating && due_of(&item.values).flatten().is_some()
+}
+
+/// A due date that was removed in EspoCRM stays in a task that repeats. What else is said of its time is written; where that is
+/// nothing, both sides are agreed as they are, so that either may change it again.
+fn keep_due(item: &Item, espo: &Value, outlook: &Value, merged: &mut crate::Merged) {
+    let Some(Value::Time(When::Due { due: None, start })) = merged.to_outlook else { return };
+    if !keeps_due(item) {
+        return;
+    }
+    let kept = Value::Time(When::Due { due: due_of(&item.values).flatten(), start });
+    merged.lost = None;
+    if kept == *outlook {
+        merged.to_outlook = None;
+        merged.rebase = Some(Agreed { espo: espo.clone(), outlook: outlook.clone() });
+    } else {
+        merged.to_outlook = Some(kept);
+    }
 }
 
 /// Takes back writes to Outlook that the item does not bear.
@@ -482,7 +519,7 @@ pub(crate) fn barred(view: &View<'_>, record: &Record, item: &Item, field: &Fiel
 }
 
 fn record_time_is_wrong(record: &Record) -> bool {
-    record.values.get(&Field::Time).and_then(Value::as_when).is_some_and(crate::When::ends_before_it_starts)
+    record.values.get(&Field::Time).and_then(Value::as_when).is_some_and(When::ends_before_it_starts)
 }
 
 /// Nobody is surprised by mail: no attendees by rule, none on what is over.
@@ -491,8 +528,8 @@ fn attendees_left_out(view: &View<'_>, record: &Record) -> Option<Reason> {
         return Some(Reason::AttendeesLeftOut { past: false });
     }
     let over = match record.values.get(&Field::Time).and_then(Value::as_when) {
-        Some(crate::When::Timed { start, end }) => end.unwrap_or(*start) < view.now,
-        Some(crate::When::AllDay { last, .. }) => *last < view.now.date_naive(),
+        Some(When::Timed { start, end }) => end.unwrap_or(*start) < view.now,
+        Some(When::AllDay { last, .. }) => *last < view.now.date_naive(),
         _ => false,
     };
     over.then_some(Reason::AttendeesLeftOut { past: true })

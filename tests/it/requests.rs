@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use simulators::plumbing::Logged;
 
-use crate::support::{World, at, day, espo, mail};
+use crate::support::{Setup, World, at, day, espo, mail};
 
 /// Requests since a mark that are about records and items: polls, the look after subscriptions and webhooks, and people apart.
 fn traffic(world: &World, mark: (usize, usize)) -> Vec<(&'static str, Logged)> {
@@ -97,9 +97,7 @@ fn people_and_a_formatted_text_cost_no_further_read() {
 #[test]
 fn a_change_of_a_task_costs_one_read_of_each_side_and_one_write_either_way() {
     let world = World::start();
-    let body = json!({ "name": "Counted", "assignedUserId": world.id("anna"), "dateEnd": espo(at(5, 9)) });
-    let made = world.espo.write_as("anna", "POST", "Task", None, &body).unwrap();
-    let id = made["id"].as_str().unwrap().to_owned();
+    let id = world.make("Task", "anna", "Counted", json!({ "dateEnd": espo(at(5, 9)) }));
     let tasks = || world.graph.person(&mail("anna")).tasks();
     world.eventually("it is in To Do", || !tasks().is_empty());
     let task = tasks()[0]["id"].as_str().unwrap().to_owned();
@@ -112,4 +110,48 @@ fn a_change_of_a_task_costs_one_read_of_each_side_and_one_write_either_way() {
     let due = || tasks()[0]["dueDateTime"]["dateTime"].as_str().unwrap_or_default().starts_with(&day(6));
     let rows = of(&world, || drop(write(json!({ "dateEnd": espo(at(6, 9)) }))), due);
     within_budget(&rows, "graph");
+}
+
+/// The items of Anna's of a kind.
+fn items(world: &World, kind: &str) -> Vec<Value> {
+    if kind == "Task" { world.person("anna").tasks() } else { world.person("anna").events() }
+}
+
+#[test]
+fn with_an_administrators_account_making_and_changing_in_espocrm_costs_no_more() {
+    for kind in ["Meeting", "Call", "Task"] {
+        let world = Setup::default().admin_account().start();
+        let mut id = String::new();
+        let rows =
+            of(&world, || id = world.make(kind, "anna", "Counted", json!({})), || !items(&world, kind).is_empty());
+        within_budget(&rows, "graph");
+        let change = || world.change(kind, &id, json!({ "name": "Counted again" }));
+        let named = |item: &Value| item["subject"] == "Counted again" || item["title"] == "Counted again";
+        let rows = of(&world, change, || named(&items(&world, kind)[0]));
+        within_budget(&rows, "graph");
+    }
+}
+
+#[test]
+fn with_an_administrators_account_making_and_changing_in_outlook_costs_no_more() {
+    for kind in ["Meeting", "Call", "Task"] {
+        let world = Setup::default().admin_account().start();
+        let categories = if kind == "Call" { json!(["Call"]) } else { json!([]) };
+        let mut id = String::new();
+        let make = || match kind {
+            "Task" => {
+                let made = world.person("anna").create_task(json!({ "title": "Counted" })).unwrap();
+                id = made["id"].as_str().unwrap().to_owned();
+            }
+            _ => id = world.outlook_create("anna", "Counted", json!({ "categories": categories })),
+        };
+        let rows = of(&world, make, || !world.espo.records(kind).is_empty());
+        within_budget(&rows, "espo");
+        let change = || match kind {
+            "Task" => drop(world.person("anna").patch_task(&id, json!({ "title": "Counted again" })).unwrap()),
+            _ => world.outlook_update("anna", &id, json!({ "subject": "Counted again" })),
+        };
+        let rows = of(&world, change, || world.espo.records(kind)[0]["name"] == "Counted again");
+        within_budget(&rows, "espo");
+    }
 }

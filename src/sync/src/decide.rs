@@ -281,6 +281,12 @@ pub(crate) fn masked(view: &View<'_>, item: &Item) -> Values {
         .map(|(f, v)| (f.clone(), v.clone()))
         .collect();
     values.insert(Field::Title, Value::Text(text::PRIVATE.to_owned()));
+    // What was told before it became private is taken back.
+    for field in [Field::Body, Field::Location] {
+        if item.values.contains_key(&field) {
+            values.insert(field, Value::Text(String::new()));
+        }
+    }
     values
 }
 
@@ -655,20 +661,21 @@ fn edited_since(view: &View<'_>, link: &Link, left: Side, modified: DateTime<Utc
         }
         _ => values,
     };
+    let base = base_of(view);
     touched
-        && base_of(view).iter().any(|(field, agreed)| {
+        && base.iter().any(|(field, agreed)| {
             // Answers of others are no edit, and a reminder is everybody's own.
             !matches!(field, Field::Participants | Field::Reminder)
-                && !is_mask(view, field, agreed)
+                && !is_mask(view, &base, field)
                 && values.get(field).is_some_and(|value| value != agreed.on(left))
         })
 }
 
-/// True for the title of a busy block: a text of one's own in EspoCRM never reaches the private event, so it keeps nothing alive.
-fn is_mask(view: &View<'_>, field: &Field, agreed: &Agreed) -> bool {
+/// True for the texts of a busy block: one of one's own in EspoCRM never reaches the private event, so it keeps nothing alive.
+fn is_mask(view: &View<'_>, base: &Base, field: &Field) -> bool {
     view.rules.private_events == PrivateEvents::Busy
-        && *field == Field::Title
-        && agreed.outlook.as_text() == Some(text::PRIVATE)
+        && matches!(field, Field::Title | Field::Body | Field::Location)
+        && base.get(&Field::Title).is_some_and(|title| title.outlook.as_text() == Some(text::PRIVATE))
 }
 
 /// Deleted on `gone`, edited on the other side. The time of a deletion is nowhere to be read, so `newest` keeps the edit.

@@ -66,6 +66,11 @@ impl Database {
         Self { url: format!("{base}/{name}"), server: Some((runtime.clone(), connection, name)) }
     }
 
+    /// Whatever somebody does to it beside the service.
+    pub async fn execute(&self, statement: &str) {
+        connect(&self.url).await.unwrap().execute_unprepared(statement).await.unwrap();
+    }
+
     /// What the database keeps of secrets: on SQLite all of its file, else the rows that are meant to hold some.
     pub fn secrets(&self, folder: &Path) -> Vec<u8> {
         let Some((runtime, ..)) = &self.server else {

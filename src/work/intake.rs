@@ -342,7 +342,7 @@ impl Task<'_> {
             return Ok(Report::Idle(left_alone(&plan)));
         };
         let now = context.now();
-        let lost = self.lost(item.marker.as_ref()).await?;
+        let lost = self.lost(item.marker.as_ref().filter(|_| !relink::is_copied(&item))).await?;
         let id = lost.clone().unwrap_or_else(|| self.app.ids().next());
         let mut link = Link::intent(id, *kind, item.user.clone(), Side::Espo, fingerprint, now);
         link.replicas = vec![replica(&item, &item.user)];

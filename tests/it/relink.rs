@@ -28,6 +28,8 @@ fn lost() -> World {
     world.one_record("Meeting there");
     world.eventually("the call is there", || world.espo.records("Call").len() == 1);
     world.settle();
+    // Else it would find them by itself.
+    world.put("/settings", &json!({ "enabled": false }));
     world.crash();
     for table in ["replicas", "links", "history"] {
         world.wait_for(world.database.execute(&format!("DELETE FROM {table}")));
@@ -58,6 +60,7 @@ fn a_dry_run_of_relink_tells_what_it_would_link_and_changes_nothing_and_relink_d
     assert_eq!(done, told, "it does what it has told");
     assert_eq!(links(&world), 4);
     world.no_writes_since(mark);
+    world.put("/settings", &json!({ "enabled": true }));
     world.is_quiet();
     let again = relink(&world, &[]);
     assert_eq!((&again["paired"], &again["known"]), (&json!(0), &json!(4)), "{again}");

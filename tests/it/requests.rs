@@ -32,7 +32,11 @@ fn traffic(world: &World, mark: (usize, usize)) -> Vec<(&'static str, Logged)> {
 }
 
 fn told(rows: &[(&str, Logged)]) -> Vec<String> {
-    rows.iter().map(|(side, row)| format!("{side} {} {}", row.method, row.path)).collect()
+    rows.iter()
+        .map(|(side, row)| {
+            format!("{side} {} {} {}", row.at.format("%S%.3f"), row.method, &row.path[..row.path.len().min(40)])
+        })
+        .collect()
 }
 
 /// Holds the traffic of one change against the budget.
@@ -43,7 +47,12 @@ fn within_budget(rows: &[(&str, Logged)], written: &str) {
     assert!(reads("espo") <= 1 && reads("graph") <= 1, "before the write: {:?}", told(before));
     let (write, echo) = after.split_first().unwrap();
     assert_eq!(write.0, written, "{:?}", told(rows));
-    assert!(echo.len() <= 1 && !echo.iter().any(|(_, row)| row.is_write()), "its echo: {:?}", told(echo));
+    assert!(
+        echo.len() <= 1 && !echo.iter().any(|(_, row)| row.is_write()),
+        "its echo: {:?} of {:?}",
+        told(echo),
+        told(rows)
+    );
 }
 
 /// The traffic of what `act` does, its echoes included.

@@ -34,7 +34,7 @@ fn traffic(world: &World, mark: (usize, usize)) -> Vec<(&'static str, Logged)> {
 fn told(rows: &[(&str, Logged)]) -> Vec<String> {
     rows.iter()
         .map(|(side, row)| {
-            format!("{side} {} {} {}", row.at.format("%S%.3f"), row.method, &row.path[..row.path.len().min(40)])
+            format!("{side} {} {}", row.method, row.path)
         })
         .collect()
 }

@@ -32,11 +32,7 @@ fn traffic(world: &World, mark: (usize, usize)) -> Vec<(&'static str, Logged)> {
 }
 
 fn told(rows: &[(&str, Logged)]) -> Vec<String> {
-    rows.iter()
-        .map(|(side, row)| {
-            format!("{side} {} {}", row.method, row.path)
-        })
-        .collect()
+    rows.iter().map(|(side, row)| format!("{side} {} {}", row.method, row.path)).collect()
 }
 
 /// Holds the traffic of one change against the budget.
@@ -131,12 +127,17 @@ fn with_an_administrators_account_making_and_changing_in_espocrm_costs_no_more()
     for kind in ["Meeting", "Call", "Task"] {
         let world = Setup::default().admin_account().start();
         let mut id = String::new();
-        let rows =
-            of(&world, || id = world.make(kind, "anna", "Counted", json!({})), || !items(&world, kind).is_empty());
+        let reminders = json!([{ "type": "Popup", "seconds": 1800 }]);
+        let fields = if kind == "Task" { json!({ "dateEnd": espo(at(5, 9)) }) } else { json!({}) };
+        let make = || id = world.make(kind, "anna", "Counted", fields);
+        let rows = of(&world, make, || !items(&world, kind).is_empty());
         within_budget(&rows, "graph");
         let change = || world.change(kind, &id, json!({ "name": "Counted again" }));
         let named = |item: &Value| item["subject"] == "Counted again" || item["title"] == "Counted again";
         let rows = of(&world, change, || named(&items(&world, kind)[0]));
+        within_budget(&rows, "graph");
+        let remind = || world.change(kind, &id, json!({ "reminders": reminders }));
+        let rows = of(&world, remind, || items(&world, kind)[0]["isReminderOn"] == true);
         within_budget(&rows, "graph");
     }
 }

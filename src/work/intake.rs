@@ -29,7 +29,7 @@ impl Task<'_> {
     pub async fn record(&self, kind: Kind, id: &str) -> Result<Report, WorkError> {
         let read = self.app.store().read();
         if let Some(link) = links::by_record(read, kind, id).await? {
-            if link.may_return(Side::Espo) {
+            if link.may_return(Side::Espo) || link.was_not_held() {
                 return self.restored_record(link, id).await;
             }
             // A deletion waits for its grace: its hint is older than the look that found it.
@@ -79,12 +79,15 @@ impl Task<'_> {
         Ok(if let Seen::Present(again) = again { again } else { fetched })
     }
 
-    /// A record that was deleted together with its item: when it is there again, somebody has restored it.
+    /// A record that was deleted together with its item: when it is there again, somebody has restored it. So it is with one
+    /// whose event was cancelled because it was not held, when it is to be held again.
     async fn restored_record(&self, link: Link, id: &str) -> Result<Report, WorkError> {
         let context = Context::of(self.app, Some(&link.owner)).await?;
         let acting = espocrm::Acting::Connector;
-        if let Seen::Present(_) = context.espo.client.record(&context.schema, link.kind, id, acting).await? {
-            tracing::info!(link.id = link.id, record.id = id, "a deleted record was restored");
+        if let Seen::Present(fetched) = context.espo.client.record(&context.schema, link.kind, id, acting).await?
+            && (link.may_return(Side::Espo) || link.is_planned_again(&fetched.record.values))
+        {
+            tracing::info!(link.id = link.id, record.id = id, "a record is there again");
             self.forget(&link).await?;
             return Box::pin(self.record(link.kind, id)).await;
         }

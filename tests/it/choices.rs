@@ -37,7 +37,12 @@ fn what_is_not_held_is_left_alone_in_outlook_unless_the_rule_cancels_it() {
         assert_eq!((gone(), cancellations(&world)), if cancels { (2, 2) } else { (0, 0) }, "{rule}");
         for (kind, (id, _)) in &pairs {
             assert_eq!(world.record_of(kind, id)["status"], "Not Held", "{rule}");
+            // It is to be held after all.
+            world.change(kind, id, json!({ "status": "Planned" }));
+            world.one_event("anna", kind);
         }
+        world.is_quiet();
+        assert_eq!((world.person("anna").events().len(), world.mails().len()), (2, if cancels { 6 } else { 2 }));
     }
 }
 

@@ -153,7 +153,11 @@ fn with_an_administrators_account_making_and_changing_in_outlook_costs_no_more()
                 let made = world.person("anna").create_task(json!({ "title": "Counted" })).unwrap();
                 id = made["id"].as_str().unwrap().to_owned();
             }
-            _ => id = world.outlook_create("anna", "Counted", json!({ "categories": categories })),
+            _ => {
+                let attendees = json!([world.attendee("boris", "Boris Test")]);
+                let fields = json!({ "categories": categories, "attendees": attendees, "isReminderOn": true });
+                id = world.outlook_create("anna", "Counted", fields);
+            }
         };
         let rows = of(&world, make, || !world.espo.records(kind).is_empty());
         within_budget(&rows, "espo");

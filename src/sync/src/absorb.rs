@@ -10,7 +10,7 @@ use chrono::{DateTime, Duration, Utc};
 use crate::decide::{SWINGS, projection};
 use crate::{
     Action, Agreed, Field, Item, Link, LinkState, Plan, Reason, Record, Replica, ReplicaRole, Role, Seen, Series, Side,
-    Swing, Value, Verdict, View, Write, Writes, agree,
+    Status, Swing, Value, Verdict, View, Write, Writes, agree,
 };
 
 /// What became of one step.
@@ -81,6 +81,7 @@ pub fn absorb(mut link: Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]
     for (step, outcome) in plan.steps.iter().zip(outcomes) {
         apply(&mut link, &step.action, outcome, now);
     }
+    note_not_held(&mut link, plan, outcomes);
     note_files(&mut link, view, plan, outcomes);
     rebase(&mut link, view, plan, outcomes);
     agree_on_the_rest(&mut link, view, plan, outcomes);
@@ -90,6 +91,15 @@ pub fn absorb(mut link: Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]
         note_read(&mut link, view);
     }
     link
+}
+
+/// What was cancelled because it was not held comes back when it is planned again.
+fn note_not_held(link: &mut Link, plan: &Plan, outcomes: &[Outcome]) {
+    let mut tried = plan.steps.iter().zip(outcomes);
+    if tried.any(|(step, outcome)| step.reason == Reason::NotHeld && *outcome == Outcome::Deleted) {
+        let (espo, outlook) = (Value::Status(Status::NotHeld), Value::Status(Status::Cancelled));
+        link.base.insert(Field::Status, Agreed { espo, outlook });
+    }
 }
 
 fn note_gone<T>(link: &mut Link, side: Side, seen: &Seen<T>) {

@@ -131,7 +131,7 @@ fn arrived(view: &View<'_>) -> Base {
             base.extend(link.arrived(Side::Espo, &record.values).map(own));
         }
         if let Some(item) = view.item.present() {
-            base.extend(link.arrived(Side::Outlook, &masked(view, item)).map(own));
+            base.extend(link.arrived(Side::Outlook, &masked(item, view.rules)).map(own));
         }
     }
     base
@@ -218,7 +218,7 @@ fn new_record(view: &View<'_>, item: &Item) -> Plan {
     if let Some(reason) = item_excluded(view, item) {
         return Plan::nothing(Verdict::LeaveAlone(reason));
     }
-    let values = masked(view, item);
+    let values = masked(item, view.rules);
     if let Some(reason) = not_yet(view, item.kind, Side::Espo, &values, item.created) {
         return Plan::nothing(Verdict::LeaveAlone(reason));
     }
@@ -270,8 +270,9 @@ pub(crate) fn projection(view: &View<'_>) -> Projection {
 }
 
 /// The values of an item as this user lets them be seen: of a busy block, the times only.
-pub(crate) fn masked(view: &View<'_>, item: &Item) -> Values {
-    if !busy(view, item) {
+#[must_use]
+pub fn masked(item: &Item, rules: &Rules) -> Values {
+    if !busy(item, rules) {
         return item.values.clone();
     }
     let mut values: Values = item
@@ -290,8 +291,8 @@ pub(crate) fn masked(view: &View<'_>, item: &Item) -> Values {
     values
 }
 
-fn busy(view: &View<'_>, item: &Item) -> bool {
-    item.private && view.rules.private_events == PrivateEvents::Busy
+fn busy(item: &Item, rules: &Rules) -> bool {
+    item.private && rules.private_events == PrivateEvents::Busy
 }
 
 /// Both ends are there: field by field.
@@ -305,7 +306,7 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
     let newest = if item.modified > record.modified { Side::Outlook } else { Side::Espo };
     let projection = projection(view);
     let base = base_of(view);
-    let outlook_values = masked(view, item);
+    let outlook_values = masked(item, view.rules);
     let mut plan = Plan::nothing(Verdict::InStep);
     let (mut to_espo, mut to_outlook) = (Writes::new(), Writes::new());
     let fields: BTreeSet<&Field> = record.values.keys().chain(outlook_values.keys()).collect();
@@ -517,7 +518,7 @@ pub(crate) fn barred(view: &View<'_>, record: &Record, item: &Item, field: &Fiel
         // isCancelled is read-only: cancelling is a deletion, decided before, and nothing uncancels.
         Field::Status if item.kind.is_event() => Some(Reason::Cancelled),
         Field::Time if record_time_is_wrong(record) => Some(Reason::EndsBeforeItStarts),
-        Field::Title | Field::Body | Field::Location | Field::Reminder | Field::Extra(_) if busy(view, item) => {
+        Field::Title | Field::Body | Field::Location | Field::Reminder | Field::Extra(_) if busy(item, view.rules) => {
             Some(Reason::BusyBlock { field: field.clone() })
         }
         _ => None,
@@ -636,7 +637,7 @@ fn recreate(view: &View<'_>, link: &Link, gone: Side) -> Plan {
     let reason = Reason::EditBeatsDelete { gone };
     match (gone, view.record.present(), view.item.present()) {
         (Side::Espo, _, Some(item)) => {
-            let writes = all(view, link.kind, &masked(view, item), Side::Espo);
+            let writes = all(view, link.kind, &masked(item, view.rules), Side::Espo);
             Plan::one(Action::CreateRecord { kind: link.kind, writes }, reason)
         }
         (Side::Outlook, Some(record), _) => {
@@ -656,7 +657,7 @@ fn edited_since(view: &View<'_>, link: &Link, left: Side, modified: DateTime<Utc
     let shown;
     let values = match (left, view.item.present()) {
         (Side::Outlook, Some(item)) => {
-            shown = masked(view, item);
+            shown = masked(item, view.rules);
             &shown
         }
         _ => values,

@@ -65,7 +65,7 @@ fn list(fields: &[Field]) -> String {
 pub fn revert_update(view: &View<'_>, written: Side, undo: &[Undo], force: bool) -> Result<Plan, Obstacle> {
     let record = view.record.present().ok_or(Obstacle::Gone(Side::Espo))?;
     let item = view.item.present().ok_or(Obstacle::Gone(Side::Outlook))?;
-    let (espo, outlook) = (&record.values, masked(view, item));
+    let (espo, outlook) = (&record.values, masked(item, view.rules));
     let (here, there) = match written {
         Side::Espo => (espo, &outlook),
         Side::Outlook => (&outlook, espo),

@@ -71,7 +71,7 @@ fn what_its_outside_organizer_cancels_is_not_held_or_deleted_as_the_rule_says() 
                 let records = world.espo.records(kind);
                 if rule == "delete" { records.is_empty() } else { records[0]["status"] == "Not Held" }
             };
-            world.eventually(&format!("{rule}"), done);
+            world.eventually(rule, done);
             world.settle();
             let (_, graph) = world.writes_since(mark);
             assert!(graph.is_empty() && world.mails().is_empty(), "the copy is left alone: {graph:?}");

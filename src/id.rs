@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::aead::Generate as _;
+use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
@@ -89,11 +90,16 @@ impl Ids {
     }
 }
 
+/// When an id was made, if it is one of ours.
+#[must_use]
+pub fn made_at(id: &str) -> Option<DateTime<Utc>> {
+    let (seconds, nanos) = uuid::Uuid::parse_str(id).ok()?.get_timestamp()?.to_unix();
+    DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-
-    use chrono::DateTime;
 
     use super::*;
     use crate::clock::ManualClock;

@@ -115,7 +115,10 @@ async fn look(app: &App, kind: Kind, brief: Brief, hinted: &mut Hinted) -> Resul
             true
         }
         // Once is enough: what could not be done waits in the queue.
-        Some(link) => (!link.is_buried() || link.may_return(Side::Espo)) && hinted.0.get(&key) != Some(&brief.modified),
+        Some(link) => {
+            let counts = !link.is_buried() || link.may_return(Side::Espo) || link.is_planned_again(&brief.values);
+            counts && hinted.0.get(&key) != Some(&brief.modified)
+        }
         None => {
             let bound = match &brief.owner {
                 Some(owner) => {

@@ -312,7 +312,7 @@ impl Survey<'_> {
         for item in items {
             match links::by_item(read, &user, &item.id).await? {
                 Some(link) if link.is_buried() => self.preview.skips += 1,
-                Some(link) => self.note(link, Side::Outlook, &item.values),
+                Some(link) => self.note(link, Side::Outlook, &sync::masked(&item, &context.rules)),
                 None if self.is_copy_of_known(&item).await? => {
                     self.preview.tell(Named::item(&item).line(What::Match, None, None));
                 }

@@ -95,7 +95,9 @@ impl Task<'_> {
         // Of a target's own edits nothing is lost when the direction is changed.
         let kept_back = plan.notes.iter().any(|note| matches!(note, Reason::DirectionOff { to: Side::Espo, .. }));
         let passed_over = (left_alone(&plan).is_some() || kept_back)
-            && seen_item.present().is_none_or(|item| !is_unchanged(&next, Side::Outlook, &item.values));
+            && seen_item
+                .present()
+                .is_none_or(|item| !is_unchanged(&next, Side::Outlook, &sync::masked(item, &context.rules)));
         if failure.is_some() || refused || passed_over {
             forget_version(&mut next, seen_item.present());
         }

@@ -323,7 +323,7 @@ impl Found {
             .item
             .present()
             .and_then(|item| item.marker.clone())
-            .filter(|_| !self.item.present().is_some_and(copies::is_copy));
+            .filter(|_| !self.item.present().is_some_and(|item| copies::is_copy(item) || relink::is_copied(item)));
         for (marker, missing) in [(record, Side::Outlook), (item, Side::Espo)] {
             if let Some(marker) = marker
                 && relink::is_lost(app, &marker).await?

@@ -29,7 +29,7 @@ impl Task<'_> {
     pub async fn record(&self, kind: Kind, id: &str) -> Result<Report, WorkError> {
         let read = self.app.store().read();
         if let Some(link) = links::by_record(read, kind, id).await? {
-            if link.may_return(Side::Espo) {
+            if link.may_return(Side::Espo) || link.was_not_held() {
                 return self.restored_record(link, id).await;
             }
             // A deletion waits for its grace: its hint is older than the look that found it.
@@ -39,14 +39,22 @@ impl Task<'_> {
             return self.linked(&link.id, Some(Side::Espo)).await;
         }
         let _record = self.locks.acquire(format!("record:{kind}:{id}")).await?;
-        let context = Context::of(self.app, None).await?;
-        let fetched = match context.espo.client.record(&context.schema, kind, id, espocrm::Acting::Connector).await? {
+        // The hint may tell whose it is: read as that user, it need not be read again.
+        let told = self.unit.map(|ending| ending.unit.lane.as_str());
+        let context = Context::of(self.app, told).await?;
+        let fetched = match context.espo.client.record(&context.schema, kind, id, context.acting()).await? {
             Seen::Present(fetched) => fetched,
             Seen::Gone | Seen::Unknown => return Ok(Report::Idle(None)),
         };
         let Some(owner) = fetched.record.owner.clone() else { return Ok(Report::Idle(Some(Reason::NotBound))) };
-        let context = Context::of(self.app, Some(&owner)).await?;
-        let fetched = self.as_owner(&context, fetched).await?;
+        let is_told = context.binding.as_ref().is_some_and(|binding| binding.user_id == owner);
+        let (context, fetched) = if is_told {
+            (context, fetched)
+        } else {
+            let context = Context::of(self.app, Some(&owner)).await?;
+            let fetched = self.as_owner(&context, fetched).await?;
+            (context, fetched)
+        };
         let fingerprint = fingerprint_of(&context, &owner, kind, &fetched.record.values);
         let _content = self.locks.acquire(format!("content:{fingerprint}")).await?;
         if let Some(link) = links::by_record(read, kind, id).await? {
@@ -71,12 +79,15 @@ impl Task<'_> {
         Ok(if let Seen::Present(again) = again { again } else { fetched })
     }
 
-    /// A record that was deleted together with its item: when it is there again, somebody has restored it.
+    /// A record that was deleted together with its item: when it is there again, somebody has restored it. So it is with one
+    /// whose event was cancelled because it was not held, when it is to be held again.
     async fn restored_record(&self, link: Link, id: &str) -> Result<Report, WorkError> {
         let context = Context::of(self.app, Some(&link.owner)).await?;
         let acting = espocrm::Acting::Connector;
-        if let Seen::Present(_) = context.espo.client.record(&context.schema, link.kind, id, acting).await? {
-            tracing::info!(link.id = link.id, record.id = id, "a deleted record was restored");
+        if let Seen::Present(fetched) = context.espo.client.record(&context.schema, link.kind, id, acting).await?
+            && (link.may_return(Side::Espo) || link.is_planned_again(&fetched.record.values))
+        {
+            tracing::info!(link.id = link.id, record.id = id, "a record is there again");
             self.forget(&link).await?;
             return Box::pin(self.record(link.kind, id)).await;
         }
@@ -334,7 +345,7 @@ impl Task<'_> {
             return Ok(Report::Idle(left_alone(&plan)));
         };
         let now = context.now();
-        let lost = self.lost(item.marker.as_ref()).await?;
+        let lost = self.lost(item.marker.as_ref().filter(|_| !relink::is_copied(&item))).await?;
         let id = lost.clone().unwrap_or_else(|| self.app.ids().next());
         let mut link = Link::intent(id, *kind, item.user.clone(), Side::Espo, fingerprint, now);
         link.replicas = vec![replica(&item, &item.user)];

@@ -1,6 +1,6 @@
 //! Items of either form, by one set of verbs: calendar events for meetings and calls, To Do tasks for tasks.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use graph::{Mailbox, NewEvent, NewTask, Patch};
 use serde::{Deserialize, Serialize};
 use store::cursors;
@@ -26,6 +26,13 @@ pub struct Place<'a> {
 pub fn due(values: &Values) -> Option<DateTime<Utc>> {
     match values.get(&Field::Time) {
         Some(Value::Time(When::Due { due: Some(Day::At(at)), .. })) => Some(*at),
+        _ => None,
+    }
+}
+
+fn due_on(values: &Values) -> Option<NaiveDate> {
+    match values.get(&Field::Time) {
+        Some(Value::Time(When::Due { due: Some(Day::On(date)), .. })) => Some(*date),
         _ => None,
     }
 }
@@ -148,7 +155,10 @@ pub async fn update(
     let patch = Patch { etag: item.etag.as_deref(), changes, body_is_rich: item.body_is_rich };
     let mut written = match &item.list {
         None => context.graph.update_event(&mailbox, &item.id, patch).await?,
-        Some(list) => context.graph.update_task(&mailbox, list, &item.id, patch, record.and_then(due)).await?,
+        Some(list) => {
+            let counted = (record.and_then(due), due_on(&item.values));
+            context.graph.update_task(&mailbox, list, &item.id, patch, counted).await?
+        }
     };
     written.marker.clone_from(&item.marker);
     Ok(seen_by_owner(context, written))

@@ -302,7 +302,7 @@ impl Task<'_> {
             && hinted == Some(Side::Outlook)
             && let Seen::Present(item) = &item
             && item.series != sync::Series::Master
-            && is_unchanged(link, Side::Outlook, &item.values)
+            && is_unchanged(link, Side::Outlook, &sync::masked(item, &context.rules))
         {
             if let Some(replica) = link.replicas.iter_mut().find(|replica| replica.item_id == item.id) {
                 replica.etag.clone_from(&item.etag);

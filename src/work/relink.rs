@@ -29,6 +29,7 @@ use super::items::{self, Place};
 use super::pair::{fingerprint_of, is_outside, replica};
 use super::reconcile::Task;
 use crate::app::App;
+use crate::id;
 use crate::schedule::mailbox::{Reach, window};
 
 /// Rows per page.
@@ -37,6 +38,8 @@ const PAGE: u32 = 200;
 const TOLD: usize = 100;
 /// A record that is younger was made under our eyes.
 const JUST_MADE: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
+/// What we make is made with its mark: an item that is so much younger than the mark is a copy.
+const COPIED: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
 
 /// What a relinking found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -110,6 +113,13 @@ fn short(user: &str, item: &str) -> String {
 pub async fn is_lost(app: &App, marker: &str) -> store::Result<bool> {
     let read = app.store().read();
     Ok(links::by_id(read, marker).await?.is_none() && !history::has_link(read, marker).await?)
+}
+
+/// True for an item that somebody copied, mark and all, from one of another installation. The item of a lost pair is as old as
+/// its mark, or was made anew for a record, which is looked for before.
+#[must_use]
+pub fn is_copied(item: &Item) -> bool {
+    item.marker.as_deref().and_then(id::made_at).is_some_and(|made| item.created - made > COPIED)
 }
 
 /// For everybody who is bound, or for one user.
@@ -313,7 +323,10 @@ impl Work<'_> {
             |values: &sync::Values| values.get(&Field::Title).and_then(Value::as_text).unwrap_or_default().to_owned();
         let user = self.context.binding.as_ref().map(|binding| binding.user_id.clone()).unwrap_or_default();
         for item in items.iter().map(|one| &one.item) {
-            let Some(marker) = item.marker.as_ref().filter(|_| !self.taken.contains(&item.id)) else { continue };
+            let Some(marker) = item.marker.as_ref().filter(|_| !self.taken.contains(&item.id) && !is_copied(item))
+            else {
+                continue;
+            };
             if is_lost(&self.context.app, marker).await? {
                 let (item_id, reason) = (Some(item.id.clone()), Reason::Unpaired { missing: Side::Espo }.to_string());
                 self.relinked.leave(Unpaired {

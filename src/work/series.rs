@@ -122,7 +122,7 @@ fn rekey(link: &mut Link, item: &Item) {
     link.ical_uid.clone_from(&item.ical_uid);
     link.occurrence = match &item.series {
         Series::Occurrence { master, original_start } => Some((master.clone(), *original_start)),
-        Series::Single | Series::Master => None,
+        Series::Single | Series::Repeating | Series::Master => None,
     };
 }
 

@@ -4,15 +4,6 @@ use serde_json::{Value, json};
 
 use crate::support::{World, at, graph_time};
 
-fn quiet(world: &World) {
-    world.settle();
-    let mark = world.mark();
-    world.sync();
-    world.settle();
-    world.no_writes_since(mark);
-    assert!(world.dead().is_empty(), "{:?}", world.dead());
-}
-
 #[test]
 fn titles_that_espocrm_refuses_become_names_and_stay_as_they_are_in_outlook() {
     let world = World::start();
@@ -40,7 +31,7 @@ fn titles_that_espocrm_refuses_become_names_and_stay_as_they_are_in_outlook() {
             assert!(!name.trim().is_empty() && !name.contains(['<', '>', '=', '\0']) && name.chars().count() <= 255);
         }
     }
-    quiet(&world);
+    world.is_at_rest();
     let now: Vec<Value> = events.iter().map(|id| world.event("anna", id)["subject"].clone()).collect();
     assert_eq!(now, kept);
 }
@@ -62,7 +53,7 @@ fn a_megabyte_of_html_and_one_nested_without_end_become_texts_and_hold_nobody_up
     let text = |name: &str| world.one_record(name)["description"].as_str().unwrap_or_default().to_owned();
     assert!(text("Long").contains("Line 11999 bold text & more"));
     assert_eq!(text("Deep"), "core");
-    quiet(&world);
+    world.is_at_rest();
 }
 
 #[test]
@@ -77,5 +68,5 @@ fn five_hundred_attendees_are_taken_in_with_few_questions() {
     world.settle();
     let asked = world.espo.wire().log().into_iter().skip(mark).filter(|row| row.path.contains("emailAddress")).count();
     assert!(asked <= 60, "{asked} look-ups");
-    quiet(&world);
+    world.is_at_rest();
 }

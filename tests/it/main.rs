@@ -4,6 +4,8 @@
 //! seeds the crash loop plays and `IT_CRASH_SEED` names a single one.
 
 #[cfg(test)]
+mod acting;
+#[cfg(test)]
 mod api;
 #[cfg(test)]
 mod attachments;
@@ -14,15 +16,21 @@ mod bad_data;
 #[cfg(test)]
 mod browser;
 #[cfg(test)]
+mod choices;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod configuration;
 #[cfg(test)]
 mod conflicts;
 #[cfg(test)]
+mod copies;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
 mod database_away;
+#[cfg(test)]
+mod deletions;
 #[cfg(test)]
 mod disk_full;
 #[cfg(test)]
@@ -58,7 +66,11 @@ mod quiet;
 #[cfg(test)]
 mod rabbit;
 #[cfg(test)]
+mod reassigned;
+#[cfg(test)]
 mod receivers;
+#[cfg(test)]
+mod relink;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]

@@ -48,15 +48,6 @@ fn subjects(world: &World) -> Vec<String> {
     occurrences(world).iter().map(|event| event["subject"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-fn quiet(world: &World) {
-    world.settle();
-    let mark = world.mark();
-    world.sync();
-    world.settle();
-    world.no_writes_since(mark);
-    assert!(world.dead().is_empty(), "{:?}", world.dead());
-}
-
 #[test]
 fn each_occurrence_of_a_series_is_one_record_and_the_series_is_none() {
     let world = World::start();
@@ -64,7 +55,7 @@ fn each_occurrence_of_a_series_is_one_record_and_the_series_is_none() {
     let records = records(&world, "Daily", 4);
     assert_eq!(starts(&records), [2, 3, 4, 5].map(|days| espo(at(days, 9))));
     assert_eq!(world.person("anna").events().len(), 1, "nothing was added to the calendar");
-    quiet(&world);
+    world.is_at_rest();
 }
 
 #[test]
@@ -81,7 +72,7 @@ fn an_occurrence_that_is_renamed_moved_or_deleted_changes_its_record_alone() {
     world.person("anna").delete_event(&occurrence(&world, 3)).unwrap();
     let left = records(&world, "Daily", 3);
     assert_eq!(ids(&left), [ids(&before)[0], third, ids(&before)[4]]);
-    quiet(&world);
+    world.is_at_rest();
 }
 
 #[test]
@@ -96,7 +87,7 @@ fn editing_the_record_of_an_occurrence_edits_that_occurrence_alone() {
         .eventually("it is moved", || occurrences(&world)[1]["start"]["dateTime"].as_str().unwrap().contains("T14:00"));
     world.espo_delete(ids(&records)[3]);
     world.eventually("it is cancelled", || subjects(&world) == ["Daily", "Daily", "Only this"]);
-    quiet(&world);
+    world.is_at_rest();
     assert_eq!(world.person("anna").events()[0]["subject"], "Daily", "the series itself is as it was");
 }
 
@@ -110,7 +101,7 @@ fn a_change_of_the_series_changes_the_same_records() {
     let after = records(&world, "Later", 3);
     assert_eq!(ids(&after), ids(&before));
     assert_eq!(starts(&after), [2, 3, 4].map(|days| espo(at(days, 11))));
-    quiet(&world);
+    world.is_at_rest();
 }
 
 #[test]
@@ -122,10 +113,10 @@ fn a_series_that_ends_earlier_loses_records_and_gets_them_back_when_it_is_longer
     records(&world, "Daily", 3);
     world.outlook_update("anna", &master, json!({ "recurrence": daily(4, &day(2)) }));
     records(&world, "Daily", 4);
-    quiet(&world);
+    world.is_at_rest();
     world.person("anna").delete_event(&master).unwrap();
     records(&world, "Daily", 0);
-    quiet(&world);
+    world.is_at_rest();
     assert!(world.records("Daily").is_empty() && world.person("anna").events().is_empty(), "it came back");
 }
 
@@ -138,12 +129,12 @@ fn an_event_that_becomes_a_series_and_one_event_again_keeps_its_record() {
     world.outlook_update("anna", &event, json!({ "recurrence": daily(3, &day(2)) }));
     let three = records(&world, "Once", 3);
     assert_eq!(ids(&three)[0], ids(&single)[0]);
-    quiet(&world);
+    world.is_at_rest();
     world.outlook_update("anna", &event, json!({ "recurrence": null }));
     let one = records(&world, "Once", 1);
     assert_eq!(ids(&one), ids(&single));
     assert_eq!(world.events("anna", "Once").len(), 1, "the event itself is left alone");
-    quiet(&world);
+    world.is_at_rest();
 }
 
 #[test]
@@ -168,7 +159,7 @@ fn only_what_lies_between_start_date_and_horizon_is_taken_and_the_window_rolls()
     world.restart();
     world.sync();
     world.eventually("the window has rolled", || all(&world).last().is_some_and(|start| last(9).contains(start)));
-    quiet(&world);
+    world.is_at_rest();
     assert_eq!(all(&world).len(), before.len() + 3);
 }
 
@@ -187,7 +178,7 @@ fn over_a_change_of_clocks(zone: Tz, first: (i32, u32, u32)) {
     assert_eq!(starts(&records), [0, 1, 2].map(|days| espo(local(days))), "{zone}");
     world.espo_update(ids(&records)[2], json!({ "name": "After" }));
     world.eventually("it is renamed", || subjects(&world).last().is_some_and(|subject| subject == "After"));
-    quiet(&world);
+    world.is_at_rest();
     assert_eq!(world.record(ids(&records)[2])["dateStart"], espo(local(2)));
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn item(task: wire::Task, list: &str, mailbox: &Mailbox, due: Option<
         let ours = linked.application_name.as_deref() == Some(APPLICATION);
         linked.external_id.clone().filter(|id| ours && !id.is_empty())
     });
+    let repeats = task.recurrence.as_ref().is_some_and(|value| !value.is_null());
     Ok(Item {
         id: task.id,
         user: mailbox.user.clone(),
@@ -36,7 +37,7 @@ pub(crate) fn item(task: wire::Task, list: &str, mailbox: &Mailbox, due: Option<
         etag: task.etag,
         kind: Kind::Task,
         role: Role::Organizer,
-        series: Series::Single,
+        series: if repeats { Series::Repeating } else { Series::Single },
         private: false,
         marker,
         modified,

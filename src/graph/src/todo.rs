@@ -9,7 +9,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use sync::{Field, Item, Seen, Values};
+use sync::{Item, Seen, Values};
 use url::Url;
 
 use crate::client::{Client, Mailbox};
@@ -140,17 +140,16 @@ impl Client {
         }
     }
 
-    /// Changes a task. `due` is the due moment of its record: reminders count from it. The answer carries no marker.
+    /// Changes a task. Reminders count from the due moment of its record, or else from the due date that the task had when it was
+    /// seen; a new one is among the changes. The answer carries no marker.
     pub async fn update_task(
         &self,
         mailbox: &Mailbox,
         list: &str,
         id: &str,
         patch: Patch<'_>,
-        due: Option<DateTime<Utc>>,
+        (due, due_on): (Option<DateTime<Utc>>, Option<NaiveDate>),
     ) -> Result<Item> {
-        let counts_from = patch.changes.contains_key(&Field::Reminder) && !patch.changes.contains_key(&Field::Time);
-        let due_on = if counts_from { self.due_date(mailbox, list, id).await? } else { None };
         let mut body = task::write(patch.changes, mailbox, due, due_on)?;
         if extra::writes_categories(patch.changes, &mailbox.pairs) {
             let current = self.categories(mailbox, list, id).await?;
@@ -165,12 +164,6 @@ impl Client {
         let url = self.task_address(mailbox, list, &[id])?;
         let task: wire::Task = self.send(mailbox, Call::get(url)).await?.json()?;
         Ok(task.categories.unwrap_or_default())
-    }
-
-    async fn due_date(&self, mailbox: &Mailbox, list: &str, id: &str) -> Result<Option<NaiveDate>> {
-        let url = self.task_address(mailbox, list, &[id])?;
-        let task: wire::Task = self.send(mailbox, Call::get(url)).await?.json()?;
-        task.due_date_time.map(|due| due.date(mailbox.zone.unwrap_or(chrono_tz::Tz::UTC))).transpose()
     }
 
     /// Leaves a link's id on a task that somebody else made. The task's etag changes.

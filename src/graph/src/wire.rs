@@ -180,6 +180,7 @@ pub(crate) struct Task {
     pub is_reminder_on: Option<bool>,
     pub reminder_date_time: Option<Moment>,
     pub linked_resources: Option<Vec<LinkedResource>>,
+    pub recurrence: Option<Json>,
     pub has_attachments: Option<bool>,
     #[serde(rename = "@removed")]
     pub removed: Option<Json>,

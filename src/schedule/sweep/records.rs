@@ -79,7 +79,7 @@ fn is_before(record: &Record, first: NaiveDate, from: NaiveDate) -> bool {
 fn is_in_step(link: Option<&Link>, owner: &str, record: &Record) -> bool {
     match link {
         // What was deleted and is listed has been restored.
-        Some(link) if link.is_buried() => !link.may_return(Side::Espo),
+        Some(link) if link.is_buried() => !link.may_return(Side::Espo) && !link.is_planned_again(&record.values),
         Some(link) => link.owner == owner && is_unchanged(link, Side::Espo, &record.values),
         None => false,
     }

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration, Utc};
 
-use crate::decide::SWINGS;
+use crate::decide::{SWINGS, projection};
 use crate::{
     Action, Agreed, Field, Item, Link, LinkState, Plan, Reason, Record, Replica, ReplicaRole, Role, Seen, Series, Side,
-    Swing, Value, Verdict, View, Write, Writes,
+    Status, Swing, Value, Verdict, View, Write, Writes, agree,
 };
 
 /// What became of one step.
@@ -81,14 +81,25 @@ pub fn absorb(mut link: Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]
     for (step, outcome) in plan.steps.iter().zip(outcomes) {
         apply(&mut link, &step.action, outcome, now);
     }
+    note_not_held(&mut link, plan, outcomes);
     note_files(&mut link, view, plan, outcomes);
     rebase(&mut link, view, plan, outcomes);
+    agree_on_the_rest(&mut link, view, plan, outcomes);
     note_sent(&mut link, view, plan, outcomes);
     prune(&mut link, now);
     if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Stale | Outcome::Unsure)) {
         note_read(&mut link, view);
     }
     link
+}
+
+/// What was cancelled because it was not held comes back when it is planned again.
+fn note_not_held(link: &mut Link, plan: &Plan, outcomes: &[Outcome]) {
+    let mut tried = plan.steps.iter().zip(outcomes);
+    if tried.any(|(step, outcome)| step.reason == Reason::NotHeld && *outcome == Outcome::Deleted) {
+        let (espo, outlook) = (Value::Status(Status::NotHeld), Value::Status(Status::Cancelled));
+        link.base.insert(Field::Status, Agreed { espo, outlook });
+    }
 }
 
 fn note_gone<T>(link: &mut Link, side: Side, seen: &Seen<T>) {
@@ -249,6 +260,24 @@ fn rebase(link: &mut Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]) {
                 leave_unsent(&mut espo, &outlook, write, view);
             }
             link.base.insert(field.clone(), Agreed { espo, outlook });
+        }
+    }
+}
+
+/// What a new item shows by itself, such as that it stands, and the record says as well: else the next look at the record would
+/// take it for news.
+fn agree_on_the_rest(link: &mut Link, view: &View<'_>, plan: &Plan, outcomes: &[Outcome]) {
+    let Some(record) = view.record.present() else { return };
+    let with = projection(view);
+    for (step, outcome) in plan.steps.iter().zip(outcomes) {
+        let (Action::CreateItem { .. }, Outcome::Item(item)) = (&step.action, outcome) else { continue };
+        for (field, outlook) in &item.values {
+            if let Some(espo) = record.values.get(field)
+                && !link.base.contains_key(field)
+                && agree(link.kind, field, espo, outlook, &with)
+            {
+                link.base.insert(field.clone(), Agreed { espo: espo.clone(), outlook: outlook.clone() });
+            }
         }
     }
 }

@@ -10,9 +10,9 @@ use chrono_tz::Tz;
 
 use crate::merge::Terms;
 use crate::{
-    Action, Agreed, Answer, Attendees, Base, Cancelled, Direction, Field, Item, Link, LinkState, NotHeld, Plan,
+    Action, Agreed, Answer, Attendees, Base, Cancelled, Day, Direction, Field, Item, Link, LinkState, NotHeld, Plan,
     Priority, PrivateEvents, Projection, Reason, Record, Role, Rules, Seen, Series, Side, Status, Step, Value, Values,
-    Verdict, Write, Writes, merge_field, project, text,
+    Verdict, When, Write, Writes, merge_field, project, text,
 };
 
 /// The bound user whose mailbox holds, or is to hold, the master copy.
@@ -131,7 +131,7 @@ fn arrived(view: &View<'_>) -> Base {
             base.extend(link.arrived(Side::Espo, &record.values).map(own));
         }
         if let Some(item) = view.item.present() {
-            base.extend(link.arrived(Side::Outlook, &masked(view, item)).map(own));
+            base.extend(link.arrived(Side::Outlook, &masked(item, view.rules)).map(own));
         }
     }
     base
@@ -181,10 +181,10 @@ fn not_yet(view: &View<'_>, kind: crate::Kind, to: Side, values: &Values, create
         return Some(Reason::FirstSyncPending);
     }
     let when = values.get(&Field::Time).and_then(Value::as_when);
-    if when.is_some_and(crate::When::ends_before_it_starts) {
+    if when.is_some_and(When::ends_before_it_starts) {
         return Some(Reason::EndsBeforeItStarts);
     }
-    let first_day = when.and_then(crate::When::first_day).unwrap_or_else(|| created.date_naive());
+    let first_day = when.and_then(When::first_day).unwrap_or_else(|| created.date_naive());
     let start_date = view.owner.map(|owner| owner.start_date)?;
     (first_day < start_date).then_some(Reason::BeforeStartDate { start_date })
 }
@@ -218,7 +218,7 @@ fn new_record(view: &View<'_>, item: &Item) -> Plan {
     if let Some(reason) = item_excluded(view, item) {
         return Plan::nothing(Verdict::LeaveAlone(reason));
     }
-    let values = masked(view, item);
+    let values = masked(item, view.rules);
     if let Some(reason) = not_yet(view, item.kind, Side::Espo, &values, item.created) {
         return Plan::nothing(Verdict::LeaveAlone(reason));
     }
@@ -241,8 +241,8 @@ fn item_excluded(view: &View<'_>, item: &Item) -> Option<Reason> {
         return Some(Reason::AlreadyCancelled);
     }
     let starts = match item.values.get(&Field::Time).and_then(Value::as_when) {
-        Some(crate::When::Timed { start, .. }) => Some(*start),
-        Some(crate::When::AllDay { first, .. }) => first.and_hms_opt(0, 0, 0).map(|at| at.and_utc()),
+        Some(When::Timed { start, .. }) => Some(*start),
+        Some(When::AllDay { first, .. }) => first.and_hms_opt(0, 0, 0).map(|at| at.and_utc()),
         _ => None,
     };
     let occurrence = matches!(item.series, Series::Occurrence { .. });
@@ -270,8 +270,9 @@ pub(crate) fn projection(view: &View<'_>) -> Projection {
 }
 
 /// The values of an item as this user lets them be seen: of a busy block, the times only.
-pub(crate) fn masked(view: &View<'_>, item: &Item) -> Values {
-    if !busy(view, item) {
+#[must_use]
+pub fn masked(item: &Item, rules: &Rules) -> Values {
+    if !busy(item, rules) {
         return item.values.clone();
     }
     let mut values: Values = item
@@ -281,11 +282,17 @@ pub(crate) fn masked(view: &View<'_>, item: &Item) -> Values {
         .map(|(f, v)| (f.clone(), v.clone()))
         .collect();
     values.insert(Field::Title, Value::Text(text::PRIVATE.to_owned()));
+    // What was told before it became private is taken back.
+    for field in [Field::Body, Field::Location] {
+        if item.values.contains_key(&field) {
+            values.insert(field, Value::Text(String::new()));
+        }
+    }
     values
 }
 
-fn busy(view: &View<'_>, item: &Item) -> bool {
-    item.private && view.rules.private_events == PrivateEvents::Busy
+fn busy(item: &Item, rules: &Rules) -> bool {
+    item.private && rules.private_events == PrivateEvents::Busy
 }
 
 /// Both ends are there: field by field.
@@ -299,7 +306,7 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
     let newest = if item.modified > record.modified { Side::Outlook } else { Side::Espo };
     let projection = projection(view);
     let base = base_of(view);
-    let outlook_values = masked(view, item);
+    let outlook_values = masked(item, view.rules);
     let mut plan = Plan::nothing(Verdict::InStep);
     let (mut to_espo, mut to_outlook) = (Writes::new(), Writes::new());
     let fields: BTreeSet<&Field> = record.values.keys().chain(outlook_values.keys()).collect();
@@ -321,6 +328,7 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
             merged.lost = None;
             merged.notes.push(Reason::AllDayCall);
         }
+        keep_due(item, espo, outlook, &mut merged);
         if frozen(view, field) && (merged.to_espo.is_some() || merged.to_outlook.is_some()) {
             plan.notes.push(Reason::Frozen { field: field.clone() });
             continue;
@@ -347,6 +355,9 @@ fn both(view: &View<'_>, record: &Record, item: &Item) -> Plan {
     }
     plan.notes.extend(about_people(record));
     plan.notes.extend(resources(item));
+    if rules.direction.allows_to(Side::Outlook) && has_no_due(&record.values) && keeps_due(item) {
+        plan.notes.push(Reason::RepeatingTask);
+    }
     plan.notes.extend(files_left_out(Side::Espo, &record.values));
     plan.notes.extend(files_left_out(Side::Outlook, &outlook_values));
     plan.notes.extend(files_not_taken(&base, &record.values, &outlook_values));
@@ -443,7 +454,40 @@ pub(crate) const fn one_way(direction: Direction) -> Direction {
 }
 
 fn lasts_all_day(value: &Value) -> bool {
-    matches!(value, Value::Time(crate::When::AllDay { .. }))
+    matches!(value, Value::Time(When::AllDay { .. }))
+}
+
+fn due_of(values: &Values) -> Option<Option<Day>> {
+    match values.get(&Field::Time) {
+        Some(Value::Time(When::Due { due, .. })) => Some(*due),
+        _ => None,
+    }
+}
+
+fn has_no_due(values: &Values) -> bool {
+    due_of(values) == Some(None)
+}
+
+/// True for a To Do task whose due date To Do does not let go: one that repeats.
+pub(crate) fn keeps_due(item: &Item) -> bool {
+    item.series == Series::Repeating && due_of(&item.values).flatten().is_some()
+}
+
+/// A due date that was removed in EspoCRM stays in a task that repeats. What else is said of its time is written; where that is
+/// nothing, both sides are agreed as they are, so that either may change it again.
+fn keep_due(item: &Item, espo: &Value, outlook: &Value, merged: &mut crate::Merged) {
+    let Some(Value::Time(When::Due { due: None, start })) = merged.to_outlook else { return };
+    if !keeps_due(item) {
+        return;
+    }
+    let kept = Value::Time(When::Due { due: due_of(&item.values).flatten(), start });
+    merged.lost = None;
+    if kept == *outlook {
+        merged.to_outlook = None;
+        merged.rebase = Some(Agreed { espo: espo.clone(), outlook: outlook.clone() });
+    } else {
+        merged.to_outlook = Some(kept);
+    }
 }
 
 /// Takes back writes to Outlook that the item does not bear.
@@ -474,7 +518,7 @@ pub(crate) fn barred(view: &View<'_>, record: &Record, item: &Item, field: &Fiel
         // isCancelled is read-only: cancelling is a deletion, decided before, and nothing uncancels.
         Field::Status if item.kind.is_event() => Some(Reason::Cancelled),
         Field::Time if record_time_is_wrong(record) => Some(Reason::EndsBeforeItStarts),
-        Field::Title | Field::Body | Field::Location | Field::Reminder | Field::Extra(_) if busy(view, item) => {
+        Field::Title | Field::Body | Field::Location | Field::Reminder | Field::Extra(_) if busy(item, view.rules) => {
             Some(Reason::BusyBlock { field: field.clone() })
         }
         _ => None,
@@ -482,7 +526,7 @@ pub(crate) fn barred(view: &View<'_>, record: &Record, item: &Item, field: &Fiel
 }
 
 fn record_time_is_wrong(record: &Record) -> bool {
-    record.values.get(&Field::Time).and_then(Value::as_when).is_some_and(crate::When::ends_before_it_starts)
+    record.values.get(&Field::Time).and_then(Value::as_when).is_some_and(When::ends_before_it_starts)
 }
 
 /// Nobody is surprised by mail: no attendees by rule, none on what is over.
@@ -491,8 +535,8 @@ fn attendees_left_out(view: &View<'_>, record: &Record) -> Option<Reason> {
         return Some(Reason::AttendeesLeftOut { past: false });
     }
     let over = match record.values.get(&Field::Time).and_then(Value::as_when) {
-        Some(crate::When::Timed { start, end }) => end.unwrap_or(*start) < view.now,
-        Some(crate::When::AllDay { last, .. }) => *last < view.now.date_naive(),
+        Some(When::Timed { start, end }) => end.unwrap_or(*start) < view.now,
+        Some(When::AllDay { last, .. }) => *last < view.now.date_naive(),
         _ => false,
     };
     over.then_some(Reason::AttendeesLeftOut { past: true })
@@ -593,7 +637,7 @@ fn recreate(view: &View<'_>, link: &Link, gone: Side) -> Plan {
     let reason = Reason::EditBeatsDelete { gone };
     match (gone, view.record.present(), view.item.present()) {
         (Side::Espo, _, Some(item)) => {
-            let writes = all(view, link.kind, &masked(view, item), Side::Espo);
+            let writes = all(view, link.kind, &masked(item, view.rules), Side::Espo);
             Plan::one(Action::CreateRecord { kind: link.kind, writes }, reason)
         }
         (Side::Outlook, Some(record), _) => {
@@ -613,25 +657,26 @@ fn edited_since(view: &View<'_>, link: &Link, left: Side, modified: DateTime<Utc
     let shown;
     let values = match (left, view.item.present()) {
         (Side::Outlook, Some(item)) => {
-            shown = masked(view, item);
+            shown = masked(item, view.rules);
             &shown
         }
         _ => values,
     };
+    let base = base_of(view);
     touched
-        && base_of(view).iter().any(|(field, agreed)| {
+        && base.iter().any(|(field, agreed)| {
             // Answers of others are no edit, and a reminder is everybody's own.
             !matches!(field, Field::Participants | Field::Reminder)
-                && !is_mask(view, field, agreed)
+                && !is_mask(view, &base, field)
                 && values.get(field).is_some_and(|value| value != agreed.on(left))
         })
 }
 
-/// True for the title of a busy block: a text of one's own in EspoCRM never reaches the private event, so it keeps nothing alive.
-fn is_mask(view: &View<'_>, field: &Field, agreed: &Agreed) -> bool {
+/// True for the texts of a busy block: one of one's own in EspoCRM never reaches the private event, so it keeps nothing alive.
+fn is_mask(view: &View<'_>, base: &Base, field: &Field) -> bool {
     view.rules.private_events == PrivateEvents::Busy
-        && *field == Field::Title
-        && agreed.outlook.as_text() == Some(text::PRIVATE)
+        && matches!(field, Field::Title | Field::Body | Field::Location)
+        && base.get(&Field::Title).is_some_and(|title| title.outlook.as_text() == Some(text::PRIVATE))
 }
 
 /// Deleted on `gone`, edited on the other side. The time of a deletion is nowhere to be read, so `newest` keeps the edit.

@@ -33,7 +33,7 @@ mod value;
 
 pub use absorb::{Outcome, Refusal, absorb};
 pub use change::{Cause, Change, Target};
-pub use decide::{Deletions, Owner, View, decide};
+pub use decide::{Deletions, Owner, View, decide, masked};
 pub use files::{File, Files, Known, LARGEST_FILE, LeftOut};
 pub use fingerprint::{digest, fingerprint, short};
 pub use kind::{Field, Kind, Side, UnknownKind};

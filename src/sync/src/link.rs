@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Answer, Field, Kind, Known, Side, Value, Values};
+use crate::{Answer, Field, Kind, Known, Side, Status, Value, Values};
 
 /// Where a link stands. Transitions are made by [`crate::absorb`] and by [`Link`]'s methods alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,6 +243,24 @@ impl Link {
     #[must_use]
     pub fn may_return(&self, side: Side) -> bool {
         self.is_buried() && self.gone.contains(&side)
+    }
+
+    /// True for a tombstone whose event was cancelled because its record was not held.
+    #[must_use]
+    pub fn was_not_held(&self) -> bool {
+        let status = self.base.get(&Field::Status);
+        self.is_buried()
+            && !self.outside
+            && status.is_some_and(|agreed| {
+                agreed.espo == Value::Status(Status::NotHeld) && agreed.outlook == Value::Status(Status::Cancelled)
+            })
+    }
+
+    /// The same, when the record is to be held again: it gets another event.
+    #[must_use]
+    pub fn is_planned_again(&self, record: &Values) -> bool {
+        self.was_not_held()
+            && record.get(&Field::Status).is_some_and(|status| *status != Value::Status(Status::NotHeld))
     }
 
     /// True when a late message must not bring anything back.

@@ -298,6 +298,8 @@ pub enum Reason {
     },
     /// A call has a time of day.
     AllDayCall,
+    /// A task that repeats has a due date.
+    RepeatingTask,
     /// It carries the marker of a pair that is not known (any more), and the other end was not found.
     Unpaired {
         /// The side on which nothing was found.
@@ -431,6 +433,9 @@ impl fmt::Display for Reason {
             }
             Self::AllDayCall => f.write_str(
                 "A call in EspoCRM cannot last all day: the time that the event has in Outlook is not taken over.",
+            ),
+            Self::RepeatingTask => f.write_str(
+                "A task that repeats in To Do needs a due date: it keeps its own, although the record has none.",
             ),
             Self::Unpaired { missing } => write!(
                 f,

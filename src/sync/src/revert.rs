@@ -9,10 +9,10 @@
 //! whatever was written by mistake can be taken back after the direction was switched off. The other side is written only
 //! where the direction allows it.
 
-use crate::decide::{barred, is_outside, masked, one_way, projection};
+use crate::decide::{barred, is_outside, keeps_due, masked, one_way, projection};
 use crate::{
     Action, Agreed, Field, Kind, People, Person, Plan, Projection, Reason, Side, Step, Value, Values, Verdict, View,
-    Write, Writes, agree, project,
+    When, Write, Writes, agree, project,
 };
 
 /// One field of a change that was applied.
@@ -65,7 +65,7 @@ fn list(fields: &[Field]) -> String {
 pub fn revert_update(view: &View<'_>, written: Side, undo: &[Undo], force: bool) -> Result<Plan, Obstacle> {
     let record = view.record.present().ok_or(Obstacle::Gone(Side::Espo))?;
     let item = view.item.present().ok_or(Obstacle::Gone(Side::Outlook))?;
-    let (espo, outlook) = (&record.values, masked(view, item));
+    let (espo, outlook) = (&record.values, masked(item, view.rules));
     let (here, there) = match written {
         Side::Espo => (espo, &outlook),
         Side::Outlook => (&outlook, espo),
@@ -84,6 +84,9 @@ pub fn revert_update(view: &View<'_>, written: Side, undo: &[Undo], force: bool)
     for one in undo.iter().filter(|one| one.field != Field::Attachments) {
         let (Some(old), Some(now)) = (&one.old, here.get(&one.field)) else { continue };
         let bar = |side: Side, value: &Value| match value {
+            Value::Time(When::Due { due: None, .. }) => {
+                (side == Side::Outlook && keeps_due(item)).then_some(Reason::RepeatingTask)
+            }
             Value::Time(when) => {
                 (side == Side::Outlook && when.ends_before_it_starts()).then_some(Reason::EndsBeforeItStarts)
             }

@@ -98,12 +98,14 @@ pub enum Role {
     },
 }
 
-/// Where an event stands in a series.
+/// Where an item stands in a series.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Series {
     /// No series.
     Single,
+    /// A To Do task that repeats: one record, whose due date moves on. Without a due date it cannot be.
+    Repeating,
     /// The series itself: never a record; it is expanded into occurrences.
     Master,
     /// One occurrence or exception.

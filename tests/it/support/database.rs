@@ -66,6 +66,11 @@ impl Database {
         Self { url: format!("{base}/{name}"), server: Some((runtime.clone(), connection, name)) }
     }
 
+    /// Whatever somebody does to it beside the service.
+    pub async fn execute(&self, statement: &str) {
+        connect(&self.url).await.unwrap().execute_unprepared(statement).await.unwrap();
+    }
+
     /// All that the database keeps: its file and the journal, or the text of every column of every table.
     pub fn contents(&self, folder: &Path) -> Vec<u8> {
         let Some((runtime, ..)) = &self.server else {

@@ -77,12 +77,40 @@ impl World {
 
     /// A meeting of a week ahead, made by its assigned user; `fields` over that. Gives its id.
     pub fn espo_create(&self, user: &str, name: &str, fields: Value) -> String {
-        let body = json!({
-            "name": name, "assignedUserId": self.id(user),
-            "dateStart": espo(at(7, 10)), "dateEnd": espo(at(7, 11)),
-        });
-        let made = self.espo.write_as(user, "POST", "Meeting", None, &merged(body, fields)).unwrap();
+        self.make("Meeting", user, name, fields)
+    }
+
+    /// The same of any kind; a task is due when it is said.
+    pub fn make(&self, kind: &str, user: &str, name: &str, fields: Value) -> String {
+        let body = json!({ "name": name, "assignedUserId": self.id(user) });
+        let times = json!({ "dateStart": espo(at(7, 10)), "dateEnd": espo(at(7, 11)) });
+        let body = if kind == "Task" { body } else { merged(body, times) };
+        let made = self.espo.write_as(user, "POST", kind, None, &merged(body, fields)).unwrap();
         made["id"].as_str().unwrap().to_owned()
+    }
+
+    pub fn change(&self, kind: &str, id: &str, fields: Value) {
+        self.espo.write_as("anna", "PUT", kind, Some(id), &fields).unwrap();
+    }
+
+    pub fn record_of(&self, kind: &str, id: &str) -> Value {
+        self.espo.get_record(kind, id).unwrap_or_else(|| panic!("the {kind} {id} is gone"))
+    }
+
+    /// What the page of a record says about it.
+    pub fn reasons(&self, kind: &str, id: &str) -> String {
+        self.get(&format!("/records/{kind}/{id}"))["reasons"].to_string()
+    }
+
+    /// Anna's To Do task of that title, once it is there.
+    pub fn one_task(&self, title: &str) -> Value {
+        let find = || self.person("anna").tasks().into_iter().find(|task| task["title"] == title);
+        self.eventually_some(&format!("a task '{title}' in To Do"), find)
+    }
+
+    pub fn patch_task(&self, title: &str, body: Value) {
+        let id = self.one_task(title)["id"].as_str().unwrap().to_owned();
+        self.person("anna").patch_task(&id, body).unwrap();
     }
 
     pub fn espo_update(&self, id: &str, fields: Value) {

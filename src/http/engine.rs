@@ -70,10 +70,12 @@ pub(super) async fn relink(app: &App, user_id: Option<String>, dry_run: bool) ->
     Ok(id)
 }
 
-/// A binding has become active: its subscriptions and its first synchronisation are due.
+/// A binding has become active: its subscriptions and its first synchronisation are due, and what waited for it goes on. The
+/// scheduler would not notice that it was not active for a moment.
 pub(super) async fn binding_activated(app: &App, user: &str) -> Result<(), Problem> {
     let target = Target::Mailbox { user: user.to_owned() };
     look_at(app, target).await?;
+    crate::schedule::first::unpark(app).await?;
     app.wake_schedule();
     Ok(())
 }

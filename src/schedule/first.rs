@@ -37,7 +37,10 @@ pub(super) async fn tick(app: &App, known: &mut Known) -> Result<(), WorkError> 
 }
 
 /// Has everything that waits looked at again now.
-pub(super) async fn unpark(app: &App) -> Result<(), WorkError> {
+///
+/// # Errors
+/// When the database fails.
+pub async fn unpark(app: &App) -> Result<(), WorkError> {
     let parked = Filter { state: Some(MessageState::Parked), ..Filter::default() };
     let transaction = app.store().begin().await?;
     messages::replay(&transaction, &parked, app.clock().now(), || app.ids().next()).await?;

@@ -306,11 +306,31 @@ fn a_first_synchronisation_that_would_invite_waits_for_a_word() {
 }
 
 #[test]
+fn a_first_synchronisation_that_would_make_many_waits_for_a_word() {
+    for (count, waits) in [(3, false), (4, true)] {
+        let world = Setup::default().bound(&[]).env("SYNC__FIRST_SYNC_HOLD_OVER", "3").start();
+        world.espo_create("anna", "Record", json!({}));
+        (1..count).for_each(|n| drop(world.outlook_create("anna", &format!("Event {n}"), json!({}))));
+        world.bind("anna");
+        if waits {
+            let hold = world.eventually_some("a hold", || world.items("/holds").first().cloned());
+            assert_eq!((&hold["kind"], &hold["summary"]["preview"]["creates"]), (&json!("first_sync"), &json!(count)));
+            world.settle();
+            assert!(world.espo.records("Meeting").len() == 1 && world.person("anna").events().len() == count - 1);
+            world.post(&format!("/holds/{}/confirm", hold["id"].as_str().unwrap()), &json!({}));
+        }
+        world.eventually("all are made", || world.espo.records("Meeting").len() == count);
+        world.one_event("anna", "Record");
+        assert_eq!(world.items("/holds").len(), usize::from(waits));
+    }
+}
+
+#[test]
 fn what_is_made_while_a_first_synchronisation_makes_its_lists_arrives_too() {
     let world = Setup::default().bound(&[]).start();
     world.graph.wire().push(Fault::held_before("GET", "/calendarView/delta"));
     world.bind("anna");
-    world.eventually("the calendar is being listed", || world.graph.wire().running() > 0);
+    world.eventually("the calendar is being listed", || world.graph.wire().pending_faults() == Some(0));
     let id = world.espo_create("anna", "Meanwhile", json!({}));
     let told = || world.items("/messages?state=done").iter().any(|message| message["target"]["id"] == id.as_str());
     world.eventually("its webhook was looked at", told);

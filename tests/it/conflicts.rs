@@ -230,3 +230,46 @@ fn the_targets_own_edit_travels_once_the_direction_is_both() {
     world.settle();
     assert_eq!(world.event("anna", &event)["subject"], "Own");
 }
+
+#[test]
+fn the_same_edit_on_both_sides_is_agreed_and_writes_nothing() {
+    let world = World::start();
+    let (id, event) = world.pair("Before", json!({}));
+    world.put("/settings", &json!({ "enabled": false }));
+    world.espo_update(&id, json!({ "name": "After" }));
+    world.outlook_update("anna", &event, json!({ "subject": "After" }));
+    let mark = world.mark();
+    world.put("/settings", &json!({ "enabled": true }));
+    world.settle();
+    world.sync();
+    world.settle();
+    world.no_writes_since(mark);
+    assert!(world.history(&format!("record_id={id}&type=update")).is_empty(), "nothing was changed by us");
+    // It is what both have agreed upon: the next edit is one of one side.
+    world.espo_update(&id, json!({ "name": "Later" }));
+    world.eventually("it travels", || world.event("anna", &event)["subject"] == "Later");
+}
+
+#[test]
+fn a_field_that_somebody_puts_back_each_time_is_left_alone_and_its_page_says_so() {
+    let world = World::start();
+    let (id, event) = world.pair("Ours", json!({}));
+    let frozen = || world.reasons("meeting", &id).contains("back and forth");
+    for round in 0..6 {
+        if frozen() {
+            break;
+        }
+        world.outlook_update("anna", &event, json!({ "subject": format!("Theirs {round}") }));
+        let arrived = || world.record(&id)["name"] != "Ours" || frozen();
+        world.eventually("it arrives, or is left alone", arrived);
+        world.espo_update(&id, json!({ "name": "Ours" }));
+        let put_back = || world.event("anna", &event)["subject"] == "Ours" || frozen();
+        world.eventually("it is put back, or left alone", put_back);
+        world.settle();
+    }
+    assert!(frozen(), "{}", world.reasons("meeting", &id));
+    // The other fields travel.
+    world.espo_update(&id, json!({ "description": "Still heard" }));
+    let heard = || world.event("anna", &event)["body"]["content"].to_string().contains("Still heard");
+    world.eventually("the text travels", heard);
+}

@@ -357,3 +357,15 @@ fn a_deleted_record_that_is_restored_gets_an_event_again() {
     world.settle();
     assert_eq!(world.records("Restored").len(), 1);
 }
+
+#[test]
+fn two_reminders_set_by_hand_survive_an_edit_in_outlook() {
+    let world = Setup::default().admin_account().start();
+    let two = json!([{ "type": "Popup", "seconds": 1800 }, { "type": "Email", "seconds": 7200 }]);
+    let (id, event) = world.pair("Remember", json!({ "usersIds": [world.id("anna")], "reminders": two }));
+    world.outlook_update("anna", &event, json!({ "subject": "Remember well" }));
+    world.one_record("Remember well");
+    world.is_at_rest();
+    let seen = || world.espo.reminders_seen_by("anna", "Meeting", &id);
+    assert_eq!(seen().as_array().map(Vec::len), Some(2), "{}", seen());
+}

@@ -266,3 +266,21 @@ fn more_people_than_outlook_takes_are_left_out_with_a_reason() {
     world.no_writes_since(mark);
     assert_eq!(ids(&world.record(&id), "contactsIds").len(), 505);
 }
+
+#[test]
+fn an_address_that_several_have_is_the_users_before_the_contacts_before_the_leads() {
+    let world = World::start();
+    let contact = person(&world, "Contact", "Carla", "Client", &["shared@client.example"]);
+    let lead = person(&world, "Lead", "Lars", "Lead", &["shared@client.example", "lars@lead.example"]);
+    person(&world, "Contact", "Boris", "Private", &[&mail("boris")]);
+    let attendees = json!([
+        world.attendee("shared@client.example", "Somebody"),
+        world.attendee("lars@lead.example", "Lars"),
+        world.attendee("boris", "Boris"),
+    ]);
+    world.outlook_create("anna", "Who", json!({ "attendees": attendees }));
+    let record = world.one_record("Who");
+    world.settle();
+    assert_eq!((ids(&record, "contactsIds"), ids(&record, "leadsIds")), (vec![contact], vec![lead]));
+    assert!(ids(&record, "usersIds").contains(&world.id("boris").to_owned()), "{record}");
+}

@@ -200,3 +200,16 @@ fn a_task_that_repeats_keeps_its_due_date_says_so_and_everything_else_travels() 
     world.is_at_rest();
     assert!(!world.reasons("task", &id).contains("repeats"));
 }
+
+#[test]
+fn a_task_takes_part_from_the_start_date_by_when_it_is_due_or_else_by_when_it_was_made() {
+    let world = Setup::default().sync_from(-2).start();
+    world.make("Task", "anna", "Due before", json!({ "dateEnd": espo(at(-5, 9)) }));
+    world.make("Task", "anna", "Due after", json!({ "dateEnd": espo(at(1, 9)) }));
+    world.make("Task", "anna", "Made today", json!({}));
+    world.one_task("Due after");
+    world.one_task("Made today");
+    world.is_at_rest();
+    let titles: Vec<String> = world.person("anna").tasks().iter().map(|task| task["title"].to_string()).collect();
+    assert_eq!(titles.len(), 2, "{titles:?}");
+}

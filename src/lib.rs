@@ -12,6 +12,8 @@
 //! `main -> cli -> app -> { http, work, schedule }`. The packages `espocrm` and `graph` speak to the two systems, `store`
 //! to the database, `sync` is pure. Time, ids and randomness are handed down from [`app::App`].
 
+#![recursion_limit = "256"]
+
 pub mod app;
 pub mod cli;
 pub mod clock;

@@ -1,5 +1,8 @@
 //! Parses the command line, runs the command, prints what went wrong.
 
+// An optimised build looks into futures that lie inside each other more deeply than the usual limit.
+#![recursion_limit = "256"]
+
 use std::process::ExitCode;
 
 use clap::Parser as _;

@@ -8,6 +8,8 @@
 //!
 //! The other systems are stubs in processes of their own (`stub`). With RabbitMQ where `rabbitmq-server` is installed.
 
+#![recursion_limit = "256"]
+
 mod load;
 mod pages;
 mod peers;

@@ -87,6 +87,19 @@ fn what_does_not_exist_is_404_with_problem_details() {
 }
 
 #[test]
+fn the_defaults_are_those_that_the_rules_name() {
+    let world = World::start();
+    let (rules, settings) = (world.get("/rules"), world.get("/settings"));
+    for kind in ["meeting", "call", "task"] {
+        assert_eq!(rules[kind], json!({ "direction": "both", "priority": "newest" }), "{rules}");
+    }
+    let chosen = ["create_participant_as", "attendees", "private_events", "call_category", "new_events"];
+    let wanted = ["lead", "invite", "none", "Call", "meeting"];
+    assert_eq!(chosen.map(|name| rules[name].as_str().unwrap()), wanted, "{rules}");
+    assert_eq!(settings["events_per_iteration"], 10, "{settings}");
+}
+
+#[test]
 fn put_merges_and_a_users_rules_say_where_each_value_comes_from() {
     let world = World::start();
     world.put("/rules", &json!({ "meeting": { "priority": "espo" } }));

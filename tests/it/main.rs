@@ -3,6 +3,8 @@
 //! `IT_WORLDS` (4) worlds live at a time; `IT_PATIENCE` (1) stretches every deadline; `IT_CRASH_SEEDS` (12) is how many
 //! seeds the crash loop plays and `IT_CRASH_SEED` names a single one.
 
+#![recursion_limit = "256"]
+
 #[cfg(test)]
 mod acting;
 #[cfg(test)]

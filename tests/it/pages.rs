@@ -305,3 +305,12 @@ fn no_route_of_the_api_lets_a_user_at_what_is_not_the_users_own() {
     assert_eq!(boris.get(&format!("/me/history/{entry}")).status, 403);
     assert_eq!(boris.submit(&format!("/me/history/{entry}"), &[]).status, 403);
 }
+
+#[test]
+fn without_an_administrators_account_ones_own_page_says_what_is_missing() {
+    for (setup, says) in [(Setup::default(), true), (Setup::default().admin_account(), false)] {
+        let world = setup.start();
+        let page = world.user_site("anna").page("/me");
+        assert_eq!(page.contains("reminders that you set in Outlook do not reach EspoCRM"), says, "{page}");
+    }
+}

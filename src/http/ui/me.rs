@@ -85,6 +85,8 @@ struct MePage<'a> {
     may: May,
     is_delegated: bool,
     is_ready: bool,
+    /// Whether the service can write in the user's name.
+    has_account: bool,
     link: Option<String>,
     today: String,
     closed: Vec<ClosedField>,
@@ -124,6 +126,7 @@ async fn page(app: &App, people: &People, view: &View, caller: &Caller, link: Op
         u,
         is_delegated: app.connections().settings().microsoft.mode == Mode::Delegated,
         is_ready: app.connections().microsoft().is_some(),
+        has_account: app.connections().espocrm().is_some_and(|espo| espo.client.can_act_as_users()),
         link,
         today: view.now.date_naive().to_string(),
         holds: open.map(|hold| holds::shown(view, &BTreeMap::new(), hold)).collect(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -230,7 +231,13 @@ pub struct World {
 }
 
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port()
+    // Below the ports that the system gives to connections, so that none takes it before the service does; each once.
+    const FIRST: u32 = 12_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id() * 97;
+    let next = || FIRST + (start + GIVEN.fetch_add(1, Ordering::Relaxed)) % 20_000;
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(next).filter_map(|port| u16::try_from(port).ok()).find(is_free).unwrap()
 }
 
 impl World {

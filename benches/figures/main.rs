@@ -28,6 +28,8 @@ fn threads(count: usize) -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn main() -> anyhow::Result<()> {
+    // One that is there already is the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     // `cargo bench` adds a flag of its own.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -15,7 +15,7 @@ use crate::work::error::sentence;
 /// How often the database is told.
 const EVERY: Duration = Duration::from_secs(30);
 /// So long that may take: nobody waits for it at the end.
-const WITHIN: Duration = Duration::from_secs(2);
+const WITHIN: Duration = Duration::from_secs(5);
 
 type BySystem = BTreeMap<String, Sent>;
 

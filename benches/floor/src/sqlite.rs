@@ -91,10 +91,10 @@ fn write(connection: &Connection, mut jobs: mpsc::Receiver<Job>, commits: &Atomi
         connection.prepare_cached("commit")?.execute([])?;
         commits.fetch_add(1, Ordering::Relaxed);
         for (answer, id) in put {
-            drop(answer.send(id));
+            answer.send(id).ok();
         }
         for answer in done {
-            drop(answer.send(()));
+            answer.send(()).ok();
         }
     }
     Ok(())

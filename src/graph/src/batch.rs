@@ -85,17 +85,22 @@ impl Together {
 struct First<'a> {
     together: &'a Together,
     user: &'a str,
+    is_over: bool,
 }
 
 impl First<'_> {
-    fn take(&self) -> Vec<Waiting> {
+    /// Those that go along. Who comes later is another one's matter, and begins anew.
+    fn take(mut self) -> Vec<Waiting> {
+        self.is_over = true;
         self.together.lock().remove(self.user).unwrap_or_default()
     }
 }
 
 impl Drop for First<'_> {
     fn drop(&mut self) {
-        self.take();
+        if !self.is_over {
+            self.together.lock().remove(self.user);
+        }
     }
 }
 
@@ -116,7 +121,7 @@ impl Client {
             Part::Alone => None,
             Part::Along(told) => told.await.ok(),
             Part::First => {
-                let first = First { together: self.together(), user };
+                let first = First { together: self.together(), user, is_over: false };
                 if in_bulk {
                     tokio::time::sleep(GATHER).await;
                 }
@@ -129,7 +134,6 @@ impl Client {
         let token = self.access(mailbox).await?;
         let permit = self.enter(mailbox, CONCURRENT).await?;
         let others = first.take();
-        drop(first);
         if others.is_empty() {
             return self.event_alone(mailbox, id, &token, permit).await;
         }

@@ -76,7 +76,7 @@ pub async fn add(conn: &impl ConnectionTrait, system: &str, sent: Sent, now: Dat
     // Another process may begin the same hour.
     let keys = [Column::Hour, Column::System];
     let nothing = OnConflict::columns(keys).do_nothing_on(keys).to_owned();
-    Entity::insert(row).on_conflict(nothing).exec_without_returning(conn).await?;
+    Entity::insert(row).on_conflict(nothing).try_insert().exec_without_returning(conn).await?;
     update.exec(conn).await?;
     Ok(())
 }

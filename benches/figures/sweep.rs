@@ -29,7 +29,8 @@ pub async fn seed(stub: &str, folder: &str, users: u64) -> anyhow::Result<()> {
         let cursor = serde_json::json!({ "link": events, "since": now }).to_string();
         store::cursors::put(&transaction, &format!("delta:{id}"), &cursor, now).await?;
         store::cursors::put(&transaction, &format!("todo-list:{id}"), r#"{"wanted":null,"id":"L"}"#, now).await?;
-        store::cursors::put(&transaction, &format!("todo:{id}:L"), &tasks, now).await?;
+        let cursor = serde_json::json!({ "link": tasks, "since": now, "read": now }).to_string();
+        store::cursors::put(&transaction, &format!("todo:{id}:L"), &cursor, now).await?;
     }
     transaction.commit().await?;
     let espo = app.connections().espocrm().context("there is no EspoCRM")?;

@@ -1,6 +1,6 @@
 //! The service that is measured, and what its database holds.
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, TimeDelta};
 use espo_outlook::app::{App, BuildOptions};
 use espo_outlook::clock::Clock;
 use espo_outlook::config::{Config, Mode};
@@ -70,17 +70,18 @@ pub fn link(app: &App, record: sync::Record) -> Link {
         etag: Some("W/\"bench\"".to_owned()),
         written: None,
     };
-    let now = app.clock().now();
-    let intent = Link::intent(app.ids().next(), record.kind, owner, sync::Side::Outlook, record.id.clone(), now);
+    // Before the lists were read last.
+    let then = app.clock().now() - TimeDelta::hours(1);
+    let intent = Link::intent(app.ids().next(), record.kind, owner, sync::Side::Outlook, record.id.clone(), then);
     Link {
         state: LinkState::Live,
         record_id: Some(record.id),
         replicas: vec![replica],
         base,
         record_modified: Some(record.modified),
-        record_read: Some(now),
-        item_read: Some(now),
-        reconciled: Some(now),
+        record_read: Some(then),
+        item_read: Some(then),
+        reconciled: Some(then),
         ..intent
     }
 }

@@ -14,6 +14,7 @@ mod m20261123_000003_audit;
 mod m20261123_000005_web;
 mod m20261128_000005_people;
 mod m20261128_000007_traffic;
+mod m20261129_000001_history_lists;
 
 /// Applies and reverts the migrations.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000005_web::Migration),
             Box::new(m20261128_000005_people::Migration),
             Box::new(m20261128_000007_traffic::Migration),
+            Box::new(m20261129_000001_history_lists::Migration),
         ]
     }
 }

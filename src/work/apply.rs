@@ -127,7 +127,8 @@ impl Task<'_> {
             let record = written.or(seen_record.present());
             self.private_copies(context, &mut next, record).await?;
             if let Some(record) = record {
-                self.look_again(context, &next, record, &plan).await?;
+                let adopted = matches!(link.state, LinkState::Creating { side: Side::Outlook, .. });
+                self.look_again(context, &next, record, adopted || invites(&plan)).await?;
             }
         }
         if let Some(Outcome::Refused(refusal)) = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Refused(_)))
@@ -137,18 +138,29 @@ impl Task<'_> {
         Ok(if stale { Round::Again(Box::new(next)) } else { Round::Done(report) })
     }
 
-    /// Whoever has just been invited and has answered in EspoCRM already answers once the invitation is there.
-    async fn look_again(&self, context: &Context, link: &Link, record: &Record, plan: &Plan) -> Result<(), WorkError> {
-        let invited = plan.steps.iter().any(|step| {
-            let people = step.action.writes().is_some_and(|writes| writes.contains_key(&Field::Participants));
-            people && step.action.side() == Side::Outlook
-        });
+    /// Whoever has just been invited, or was before a crash, and has answered in EspoCRM already answers once the invitation is
+    /// there.
+    async fn look_again(
+        &self,
+        context: &Context,
+        link: &Link,
+        record: &Record,
+        invited: bool,
+    ) -> Result<(), WorkError> {
         if invited && copies::is_unsent(context, link, record) {
             let target = Target::Record { kind: record.kind, id: record.id.clone() };
             crate::schedule::publish(self.app, [target], self.cause, None).await?;
         }
         Ok(())
     }
+}
+
+/// True for a plan that writes an attendee list.
+fn invites(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| {
+        let people = step.action.writes().is_some_and(|writes| writes.contains_key(&Field::Participants));
+        people && step.action.side() == Side::Outlook
+    })
 }
 
 /// What was seen of an item, or that it is gone, has not been dealt with: a hint at that version is no echo when it is tried

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{World, at, graph_time};
+use crate::support::{World, at, espo, graph_time};
 
 #[test]
 fn titles_that_espocrm_refuses_become_names_and_stay_as_they_are_in_outlook() {
@@ -69,4 +69,27 @@ fn five_hundred_attendees_are_taken_in_with_few_questions() {
     let asked = world.espo.wire().log().into_iter().skip(mark).filter(|row| row.path.contains("emailAddress")).count();
     assert!(asked <= 60, "{asked} look-ups");
     world.is_at_rest();
+}
+
+#[test]
+fn a_record_without_an_end_has_an_hour_in_outlook_and_gets_no_end_by_that() {
+    let world = World::start();
+    // EspoCRM's form asks for an end; what is imported or comes from a formula may have none.
+    let id = world.espo.seed(
+        "Meeting",
+        &json!({ "name": "Open-ended", "assignedUserId": world.id("anna"), "dateStart": espo(at(7, 10)) }),
+    );
+    world.sync();
+    let event = world.one_event("anna", "Open-ended");
+    let shown = |event: &Value, end: &str| event[end]["dateTime"].as_str().unwrap_or_default()[..16].to_owned();
+    let minute = |hour| at(7, hour).format("%Y-%m-%dT%H:%M").to_string();
+    assert_eq!((shown(&event, "start"), shown(&event, "end")), (minute(10), minute(11)));
+    let item = event["id"].as_str().unwrap();
+    world.outlook_update("anna", item, json!({ "subject": "Renamed" }));
+    assert!(world.one_record("Renamed")["dateEnd"].is_null(), "the hour came back");
+    world.outlook_update("anna", item, json!({ "end": graph_time(at(7, 13)) }));
+    world.eventually("an end that somebody gave is in EspoCRM", || {
+        world.record(&id)["dateEnd"] == espo(at(7, 13)).as_str()
+    });
+    assert!(world.dead().is_empty(), "{:?}", world.dead());
 }

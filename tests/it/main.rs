@@ -16,6 +16,8 @@ mod audit;
 #[cfg(test)]
 mod bad_data;
 #[cfg(test)]
+mod bodies;
+#[cfg(test)]
 mod browser;
 #[cfg(test)]
 mod choices;

@@ -9,6 +9,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use espocrm::User;
 use serde::Serialize;
 use store::bindings::{Binding, BindingState};
+use store::holds::{Hold, HoldKind, HoldState};
 use utoipa::ToSchema;
 
 use super::Answer;
@@ -148,6 +149,19 @@ pub struct Shown {
     pub closed: Option<Vec<Closed>>,
 }
 
+impl Shown {
+    /// True as long as the first synchronisation of an active binding is not over.
+    fn is_new(&self) -> bool {
+        self.state == BindingState::Active && !self.first_sync_done
+    }
+
+    /// The state as people are told it: whoever waits for the first synchronisation is not in step.
+    #[must_use]
+    pub fn stand(&self) -> &'static str {
+        if self.is_new() { "first_sync" } else { self.state.as_str() }
+    }
+}
+
 /// Users.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Users {
@@ -196,6 +210,30 @@ async fn count(app: &App, users: &mut [Shown]) -> Result<(), Problem> {
     for user in users.iter_mut().filter(|user| user.state != BindingState::Unbound) {
         user.lag_seconds = lag;
         user.counts = counts.remove(&user.id).unwrap_or_default();
+    }
+    tell_first_sync(app, users).await
+}
+
+/// Says of those who are not in step yet what their first synchronisation waits for.
+async fn tell_first_sync(app: &App, users: &mut [Shown]) -> Result<(), Problem> {
+    if !users.iter().any(Shown::is_new) {
+        return Ok(());
+    }
+    let mut latest: BTreeMap<String, Hold> = BTreeMap::new();
+    for hold in store::holds::list(app.store().read(), None).await? {
+        if hold.kind == HoldKind::FirstSync && latest.get(&hold.user_id).is_none_or(|seen| seen.created < hold.created) {
+            latest.insert(hold.user_id.clone(), hold);
+        }
+    }
+    for user in users.iter_mut().filter(|user| user.is_new()) {
+        let sentence = match latest.get(&user.id).map(|hold| hold.state) {
+            Some(HoldState::Open) => "The first synchronisation waits until its preview is confirmed, among the holds.",
+            Some(HoldState::Discarded) => {
+                "The preview of the first synchronisation was discarded: nothing is synchronised."
+            }
+            Some(HoldState::Confirmed) | None => "The first synchronisation is under way.",
+        };
+        sentence.clone_into(&mut user.reason);
     }
     Ok(())
 }

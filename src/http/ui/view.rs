@@ -466,6 +466,7 @@ fn tone(word: &str) -> &'static str {
         | "leased"
         | "open"
         | "lapsed"
+        | "first_sync"
         | "warning"
         | "away"
         | "running"

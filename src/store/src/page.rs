@@ -39,12 +39,15 @@ impl Place {
 
     /// What comes after this place in a list that is ordered backwards.
     pub(crate) fn before<C: ColumnTrait>(&self, at: C, id: C) -> Condition {
-        Condition::any().add(at.lt(self.at)).add(Condition::all().add(at.eq(self.at)).add(id.lt(self.id.as_str())))
+        // The first half says nothing that the second does not; by it an index is entered in the right place.
+        let later = Condition::any().add(at.lt(self.at)).add(id.lt(self.id.as_str()));
+        Condition::all().add(at.lte(self.at)).add(later)
     }
 
     /// What comes after this place in a list that is ordered forwards.
     pub(crate) fn after<C: ColumnTrait>(&self, at: C, id: C) -> Condition {
-        Condition::any().add(at.gt(self.at)).add(Condition::all().add(at.eq(self.at)).add(id.gt(self.id.as_str())))
+        let later = Condition::any().add(at.gt(self.at)).add(id.gt(self.id.as_str()));
+        Condition::all().add(at.gte(self.at)).add(later)
     }
 }
 

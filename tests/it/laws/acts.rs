@@ -61,6 +61,28 @@ impl Play<'_> {
         done
     }
 
+    /// The same of what may have been done before the service knew of it.
+    pub async fn act_at_any_time(&mut self, act: &Act) {
+        let is_unseen = self.is_unseen(act).await;
+        if self.act(act) && is_unseen {
+            self.told.entry(act.tag()).or_default().answers.pop();
+        }
+    }
+
+    /// True for the deletion of a copy that the service has not met yet. Exchange tells nobody of it (Graph facts, "Attendee
+    /// DELETE"), and by an id that was never seen the service cannot tell what is gone.
+    async fn is_unseen(&self, act: &Act) -> bool {
+        let Act::Answer { tag, side: Side::Outlook, who, word: Word::Delete } = act else { return false };
+        let (Some(name), Some(item)) = (user(*who), self.item(*tag)) else { return false };
+        let Some(copy) = self.copy_of(name, &item) else { return false };
+        let (store, id) = (self.app.store().read(), copy["id"].as_str().unwrap_or_default());
+        store::links::by_item(store, &self.stage.ids[name], id).await.unwrap().is_none()
+    }
+
+    fn copy_of(&self, name: &str, item: &End) -> Option<Value> {
+        self.person(name).events().into_iter().find(|copy| copy["iCalUId"] == item.json["iCalUId"])
+    }
+
     fn note(&mut self, act: &Act) {
         if let Act::Repeat { tag, .. } | Act::Retitle { tag, .. } | Act::End { tag } = act {
             for of in *tag..*tag + OCCURRENCES {
@@ -246,7 +268,7 @@ impl Play<'_> {
             return self.person(item.user).attendee_answers(&item.id, &address(who), word).ok();
         };
         let own = self.person(name);
-        let copy = own.events().into_iter().find(|copy| copy["iCalUId"] == item.json["iCalUId"])?;
+        let copy = self.copy_of(name, &item)?;
         let id = copy["id"].as_str()?;
         match word {
             Word::Accept => own.respond(id, "accept").ok(),

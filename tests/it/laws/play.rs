@@ -211,7 +211,7 @@ impl<'a> Play<'a> {
                 () = wire.held() => true,
             };
             if stands_still && let Meanwhile::Act(act) = meanwhile {
-                self.act(act);
+                self.act_at_any_time(act).await;
                 wire.release();
                 running.await;
             }
@@ -320,7 +320,7 @@ impl<'a> Play<'a> {
     pub async fn step(&mut self, step: &Step) {
         self.learn().await;
         match step {
-            Step::Act(act) => drop(self.act(act)),
+            Step::Act(act) => self.act_at_any_time(act).await,
             Step::Pass { seconds } => self.stage.time.advance(TimeDelta::seconds(*seconds)),
             Step::Post(post) => self.post(*post).await,
             Step::Run(run) => self.run(*run).await,

@@ -3,15 +3,20 @@
 use sync::{Attendees, Direction, Kind, Side};
 
 use super::play::Mode;
-use super::story::{Act, Post, Run, Setting, Step, Story, What, Who, Word};
+use super::story::{Act, Meanwhile, Post, Run, Setting, Step, Story, What, Who, Word};
 use super::{Law, Theatre, on_a_thread};
 
 /// Tells a story to both kinds of EspoCRM.
 fn holds(setting: Setting, steps: Vec<Step>) {
+    holds_for(Law::Converges, 0, setting, steps);
+}
+
+/// The same of a law, and ending as that seed does.
+fn holds_for(law: Law, seed: u64, setting: Setting, steps: Vec<Step>) {
     on_a_thread(async move {
         let story = Story { setting, steps };
         for equipped in [true, false] {
-            let end = Theatre::open(equipped).await.tell(Law::Converges, Mode::Both, 0, &story).await;
+            let end = Theatre::open(equipped).await.tell(law, Mode::Both, seed, &story).await;
             assert!(end.is_ok(), "equipped {equipped}: {}\n{story}", end.unwrap_err());
         }
     });
@@ -83,4 +88,15 @@ fn what_was_edited_while_a_record_was_switched_off_is_merged_when_it_is_switched
     steps.extend(looked.clone());
     steps.push(switched(true));
     holds(Setting::default(), steps);
+}
+
+#[test]
+fn an_answer_is_sent_after_a_crash_at_any_request_of_a_move_to_another_mailbox() {
+    for skip in 0..10 {
+        let given = Step::Act(Act::Assign { tag: 0, to: Who::Boris });
+        let (run, side) = (Run::Work(2), Side::Outlook);
+        let crash = Step::Held { run, side, skip, after: true, meanwhile: Meanwhile::Crash };
+        // A seed whose hints of what the end itself gives rise to are lost.
+        holds_for(Law::SurvivesCrashes, 4, Setting::default(), vec![given, Step::Run(Run::Poll), crash]);
+    }
 }

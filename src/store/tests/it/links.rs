@@ -295,6 +295,57 @@ async fn history_is_filtered_and_paged_newest_first() {
     );
 }
 
+/// All pages of a list.
+async fn paged(world: &World, filter: &history::Filter, limit: u64) -> Vec<Entry> {
+    let (mut seen, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = history::page(world.store.read(), filter, cursor.as_deref(), limit).await.unwrap();
+        assert!(page.items.len() as u64 <= limit);
+        seen.extend(page.items);
+        cursor = page.next;
+        if cursor.is_none() {
+            return seen;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_the_history_is_the_same_whatever_index_it_is_taken_from() {
+    let world = World::new().await;
+    let all: Vec<Entry> = (0..90)
+        .map(|n: usize| Entry {
+            kind: Kind::ALL[n / 2 % 3],
+            change_type: ChangeType::ALL[n / 7 % 3],
+            ..entry(n as i64, ["ann", "bob"][n / 3 % 2], Direction::ALL[n / 5 % 2])
+        })
+        .collect();
+    history::insert_many(world.store.write(), &all).await.unwrap();
+    let some = |one: bool| one.then_some(());
+    for bits in 0..64_u32 {
+        let has = |bit: u32| some(bits >> bit & 1 == 1);
+        let filter = history::Filter {
+            kind: has(0).map(|()| Kind::Task),
+            change_type: has(1).map(|()| ChangeType::Create),
+            direction: has(2).map(|()| Direction::ToEspo),
+            user_id: has(3).map(|()| "bob".to_owned()),
+            record_id: has(4).map(|()| "r1".to_owned()),
+            since: has(5).map(|()| at(4)),
+            until: has(5).map(|()| at(20)),
+        };
+        let wanted = |one: &&Entry| {
+            filter.kind.is_none_or(|kind| one.kind == kind)
+                && filter.change_type.is_none_or(|it| one.change_type == it)
+                && filter.direction.is_none_or(|it| one.direction == it)
+                && (filter.user_id.is_none() || one.user_id == filter.user_id)
+                && (filter.record_id.is_none() || one.record_id == filter.record_id)
+                && filter.since.is_none_or(|since| one.at >= since)
+                && filter.until.is_none_or(|until| one.at < until)
+        };
+        let expected: Vec<Entry> = all.iter().rev().filter(wanted).cloned().collect();
+        assert_eq!(paged(&world, &filter, 4).await, expected, "{filter:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_entry_is_taken_back_once() {
     let world = World::new().await;

@@ -97,8 +97,22 @@ fn row(kind: &str, n: u64, users: u64) -> Value {
     row
 }
 
+/// The users that are asked for by id.
+fn people(pairs: &[(String, String)]) -> Value {
+    let ids = pairs.iter().filter(|(key, _)| key.starts_with("where[0][value][")).map(|(_, id)| id);
+    let rows = ids.filter_map(|id| {
+        let n = u64::from_str_radix(id, 16).ok()?;
+        Some(json!({ "id": id, "name": format!("User {n}"), "emailAddress": address(n) }))
+    });
+    let rows: Vec<Value> = rows.collect();
+    json!({ "total": rows.len(), "list": rows })
+}
+
 fn list(kind: &str, query: &str, size: Size) -> Value {
     let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    if kind == "User" {
+        return people(&pairs);
+    }
     let after = pairs.iter().find(|(_, value)| value == "greaterThan").and_then(|(key, _)| {
         let sibling = key.replace("[type]", "[value]");
         let at = &pairs.iter().find(|(key, _)| *key == sibling)?.1;

@@ -137,7 +137,9 @@ impl Way<'_> {
             std::fs::copy(entry.path(), folder.join(entry.file_name()))?;
         }
         let folder = folder.display().to_string();
-        Role::start(&[&["role", "way", self.stub, &folder, self.queue], tell].concat())
+        let role = Role::start(&[&["role", "way", self.stub, &folder, self.queue], tell].concat())?;
+        crate::threads(1)?.block_on(ready(&role.first_line))?;
+        Ok(role)
     }
 
     /// Milliseconds from sending the webhook to the commit, of each of some changes, one after the other.
@@ -199,6 +201,19 @@ impl Way<'_> {
         let each = |total: f64| total / changes as f64;
         let asked = each((now[0] + now[1] - asked[0] - asked[1]) as f64);
         Ok((changes as f64 * 1000.0 / millis as f64, each((role.cpu() - cpu) * 1e6), asked))
+    }
+}
+
+/// Waits until everything answers: a broker is connected to beside everything else.
+async fn ready(url: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let answer = reqwest::get(format!("{url}/readyz")).await?;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < deadline, "it does not get ready: {}", answer.text().await?);
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -132,6 +132,8 @@ async fn serve(args: &[&str], runtime: &Handle) -> anyhow::Result<()> {
 }
 
 fn main() -> anyhow::Result<()> {
+    // A client cannot be made without, though only plain HTTP is spoken here. False only if there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -121,16 +121,40 @@ pub async fn left_out(
         }
         _ => "Left out, because nobody in EspoCRM has these addresses and EspoCRM did not take them as new",
     };
-    let nobody = "Left out, because addresses that nobody reads and those of own domains are not made into people";
+    let nobody =
+        "Left out, because addresses that nobody reads, those of groups and of own domains are not made into people";
     Ok(said(nobodies, nobody).into_iter().chain(said(others, why)).collect())
 }
 
-/// Addresses that are no person to keep: senders that nobody reads, and the organisation's own domains.
+/// Addresses that are no person to keep: senders that nobody reads, distribution groups, and the organisation's own domains.
 fn is_nobody(address: &str, own_domains: &[String]) -> bool {
     let (local, domain) = address.split_once('@').unwrap_or((address, ""));
-    let local: String = local.chars().filter(char::is_ascii_alphanumeric).collect();
-    matches!(local.as_str(), "noreply" | "donotreply" | "mailerdaemon" | "postmaster")
+    let local = local.to_ascii_lowercase();
+    let letters: String = local.chars().filter(char::is_ascii_alphanumeric).collect();
+    ["noreply", "donotreply"].iter().any(|sender| letters.contains(sender))
+        || matches!(letters.as_str(), "mailerdaemon" | "postmaster")
+        || is_group(&local, &letters)
         || own_domains.iter().any(|own| domain.eq_ignore_ascii_case(own.trim_start_matches('@')))
+}
+
+/// Distribution groups, by the names that administrators give them: an attendee of Graph's does not say what it is, and to look
+/// it up takes a permission on the whole directory. Those of other names are kept away by their domain (`own_domains`).
+fn is_group(local: &str, letters: &str) -> bool {
+    const WHOLE: [&str; 9] = [
+        "all",
+        "allcompany",
+        "allemployees",
+        "allstaff",
+        "allusers",
+        "alle",
+        "everybody",
+        "everyone",
+        "distributionlist",
+    ];
+    const PARTS: [&str; 6] = ["dl", "distlist", "distribution", "grp", "list", "verteiler"];
+    let mut parts = local.split(['-', '_', '.']);
+    let (first, last) = (parts.next(), parts.next_back());
+    WHOLE.contains(&letters) || last.is_some() && [first, last].into_iter().flatten().any(|part| PARTS.contains(&part))
 }
 
 #[cfg(test)]
@@ -144,10 +168,21 @@ mod tests {
             "no-reply@x.example",
             "NoReply@x.example".to_lowercase().as_str(),
             "do-not-reply@x.example",
+            "calendar-noreply@x.example",
             "new@Contoso.example",
         ] {
             assert!(is_nobody(address, &own), "{address}");
         }
         assert!(!is_nobody("nora.reply@x.example", &own));
+    }
+
+    #[test]
+    fn distribution_groups_are_nobody_by_the_names_that_they_are_given() {
+        for address in ["all@x.example", "all-staff@x.example", "DL-Sales@x.example", "sales-list@x.example"] {
+            assert!(is_nobody(address, &[]), "{address}");
+        }
+        for address in ["dl@x.example", "allan@x.example", "anna.lister@x.example", "sales@x.example"] {
+            assert!(!is_nobody(address, &[]), "{address}");
+        }
     }
 }

@@ -216,6 +216,7 @@ fn who_is_left_out_is_said_on_the_records_page() {
         room,
         world.attendee("no-reply@shop.example", "Shop"),
         world.attendee("stranger@contoso.example", "Stranger"),
+        world.attendee("all-staff@partner.example", "All staff"),
         world.attendee("nina@new.example", "Nina Novak"),
     ]);
     let event = world.outlook_create("anna", "Few", json!({ "attendees": attendees }));
@@ -224,11 +225,11 @@ fn who_is_left_out_is_said_on_the_records_page() {
     let leads = world.espo.records("Lead");
     assert_eq!(leads.iter().map(|lead| lead["lastName"].clone()).collect::<Vec<_>>(), ["Novak"]);
     let reasons = |id: &str| world.get(&format!("/records/meeting/{id}"))["reasons"].to_string();
-    for who in ["Room 1", "no-reply@shop.example", "stranger@contoso.example"] {
+    for who in ["Room 1", "no-reply@shop.example", "stranger@contoso.example", "all-staff@partner.example"] {
         assert!(reasons(&id).contains(who), "{who}: {}", reasons(&id));
     }
     assert!(!reasons(&id).contains("nina@new.example"), "{}", reasons(&id));
-    assert_eq!(addresses(&world.event("anna", &event)).len(), 4, "all stay invited");
+    assert_eq!(addresses(&world.event("anna", &event)).len(), 5, "all stay invited");
     world.put("/rules", &json!({ "create_participant_as": "none" }));
     let attendees = json!([world.attendee("otto@new.example", "Otto Other")]);
     world.outlook_update("anna", &event, json!({ "attendees": attendees }));

@@ -202,7 +202,8 @@ async fn count(app: &App, users: &mut [Shown]) -> Result<(), Problem> {
     let oldest = store::messages::depth(app.store().read()).await?.oldest;
     let lag = oldest.map_or(0, |oldest| (app.clock().now() - oldest).num_seconds().max(0));
     let mut counts: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-    for row in store::links::counts(app.store().read()).await? {
+    let only = if let [user] = &*users { Some(user.id.clone()) } else { None };
+    for row in store::links::counts(app.store().read(), only.as_deref()).await? {
         if row.state != "tombstone" {
             *counts.entry(row.owner).or_default().entry(row.kind.to_string()).or_default() += row.links;
         }
@@ -221,7 +222,8 @@ async fn tell_first_sync(app: &App, users: &mut [Shown]) -> Result<(), Problem> 
     }
     let mut latest: BTreeMap<String, Hold> = BTreeMap::new();
     for hold in store::holds::list(app.store().read(), None).await? {
-        if hold.kind == HoldKind::FirstSync && latest.get(&hold.user_id).is_none_or(|seen| seen.created < hold.created) {
+        if hold.kind == HoldKind::FirstSync && latest.get(&hold.user_id).is_none_or(|seen| seen.created < hold.created)
+        {
             latest.insert(hold.user_id.clone(), hold);
         }
     }

@@ -58,18 +58,27 @@ fn merged(mut base: Value, over: Value) -> Value {
 
 /// Writes of records and items by the product since a mark; steps of batches count one by one.
 pub fn writes(espo: &EspoSim, graph: &GraphSim, mark: (usize, usize)) -> (Vec<Logged>, Vec<Logged>) {
-    let of_records =
-        |row: &Logged| !["/Webhook", "/App/", "/Admin/", "/Layout/"].iter().any(|part| row.path.contains(part));
-    let of_items = |row: &Logged| {
-        row.path.contains("/v1.0/") && !row.path.contains("/subscriptions") && !row.path.contains("$batch")
-    };
-    let espo_rows = espo.wire().writes_since(mark.0).into_iter().filter(of_records).collect();
-    let mut graph_rows: Vec<Logged> = graph.wire().writes_since(mark.1).into_iter().filter(of_items).collect();
-    let since = graph.wire().log().get(mark.1).map(|row| row.at);
+    let espo_rows = espo.wire().writes_since(mark.0).into_iter().filter(is_of_record).collect();
+    let mut graph_rows: Vec<Logged> = graph.wire().writes_since(mark.1).into_iter().filter(is_of_item).collect();
+    let since = graph.wire().at(mark.1);
     let steps =
         graph.batch_steps().into_iter().filter(|step| step.is_write() && since.is_some_and(|since| step.at >= since));
     graph_rows.extend(steps.filter(|step| !step.path.contains("/subscriptions")));
     (espo_rows, graph_rows)
+}
+
+/// How many requests that write were made in all, those in batches counted as one.
+pub fn write_counts(espo: &EspoSim, graph: &GraphSim) -> [usize; 2] {
+    let is_of_batch = |row: &Logged| row.path.contains("$batch");
+    [espo.wire().count_writes(0, is_of_record), graph.wire().count_writes(0, |row| is_of_item(row) || is_of_batch(row))]
+}
+
+fn is_of_record(row: &Logged) -> bool {
+    !["/Webhook", "/App/", "/Admin/", "/Layout/"].iter().any(|part| row.path.contains(part))
+}
+
+fn is_of_item(row: &Logged) -> bool {
+    row.path.contains("/v1.0/") && !row.path.contains("/subscriptions") && !row.path.contains("$batch")
 }
 
 impl World {

@@ -448,6 +448,17 @@ impl Wire {
         lock(&self.state).log.iter().skip(mark).filter(|row| !row.person && row.is_write()).cloned().collect()
     }
 
+    /// How many of [`Wire::writes_since`] are meant; none of them is copied.
+    pub fn count_writes(&self, mark: usize, meant: impl Fn(&Logged) -> bool) -> usize {
+        let state = lock(&self.state);
+        state.log.iter().skip(mark).filter(|row| !row.person && row.is_write() && meant(row)).count()
+    }
+
+    /// When the request at `mark` came.
+    pub fn at(&self, mark: usize) -> Option<DateTime<Utc>> {
+        lock(&self.state).log.get(mark).map(|row| row.at)
+    }
+
     fn admit(&self, request: &Request) -> Admitted {
         let target = request.target();
         let body = (!request.body.is_empty() && request.body.len() <= LOGGED_BODY_LIMIT)

@@ -320,13 +320,16 @@ pub struct Count {
     pub links: u64,
 }
 
-/// How many links there are of each owner, kind and state.
+/// How many links there are of each owner, or of one, by kind and state.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn counts(conn: &impl ConnectionTrait) -> Result<Vec<Count>> {
+pub async fn counts(conn: &impl ConnectionTrait, owner: Option<&str>) -> Result<Vec<Count>> {
     let columns = [Column::Owner, Column::Kind, Column::State];
     let mut query = Entity::find().select_only().columns(columns).column_as(Expr::col(Column::Id).count(), "n");
+    if let Some(owner) = owner {
+        query = query.filter(Column::Owner.eq(owner));
+    }
     for column in columns {
         query = query.group_by(column).order_by_asc(column);
     }

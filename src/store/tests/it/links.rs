@@ -162,7 +162,7 @@ async fn states_are_found_and_counted() {
     assert_eq!(ids(&links::of_user_in(read, "ann", &["deleting"]).await.unwrap()), ["4"]);
     assert_eq!(ids(&links::live_of_user(read, "ann", None, 9).await.unwrap()), ["3"]);
     assert_eq!(links::count_of_user(read, "ann").await.unwrap(), 4);
-    let counts = links::counts(read).await.unwrap();
+    let counts = links::counts(read, None).await.unwrap();
     assert_eq!(counts.iter().map(|count| count.links).sum::<u64>(), 6);
     let creating = counts.iter().find(|count| count.state == "creating_item").unwrap();
     assert_eq!((creating.owner.as_str(), creating.kind, creating.links), ("ann", Kind::Meeting, 2));

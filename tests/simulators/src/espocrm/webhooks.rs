@@ -378,6 +378,11 @@ impl EspoSim {
         state.events.len() + state.waiting.len()
     }
 
+    /// How many POSTs were made so far.
+    pub fn delivery_count(&self) -> usize {
+        lock(&self.shared.state).deliveries.len()
+    }
+
     /// All POSTs made so far.
     pub fn deliveries(&self) -> Vec<Delivery> {
         lock(&self.shared.state).deliveries.clone()

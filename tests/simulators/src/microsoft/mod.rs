@@ -344,6 +344,11 @@ impl GraphSim {
         if state.notifications.mode == Mode::Hold { state.queue.len() } else { 0 }
     }
 
+    /// How many POSTs were made so far.
+    pub fn delivery_count(&self) -> usize {
+        self.state().deliveries.len()
+    }
+
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.state().deliveries.clone()
     }

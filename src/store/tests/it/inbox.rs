@@ -158,6 +158,35 @@ async fn what_is_received_is_on_the_disk_before_the_answer_and_wakes_a_worker() 
 }
 
 #[tokio::test]
+async fn who_goes_away_while_he_waits_takes_nobody_with_him() {
+    let world = World::new().await;
+    if !world.has_one_writer() {
+        return;
+    }
+    let (writer, task) = Writer::spawn(world.store.clone(), 10);
+    let other = world.begin().await;
+    let call = |id: &'static str| {
+        let writer = writer.clone();
+        tokio::spawn(async move { writer.receive(&[record(id, "R", 0)]).await })
+    };
+    let first = call("1");
+    tokio::task::yield_now().await;
+    let others = [call("2"), call("3")];
+    tokio::task::yield_now().await;
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    other.rollback().await.unwrap();
+    for other in others {
+        other.await.unwrap().unwrap();
+    }
+    assert_eq!(writer.written().messages, 2);
+    drop(writer);
+    task.await.unwrap();
+    empty(&world).await;
+    assert_eq!(archived(&world).await, ["2", "3"]);
+}
+
+#[tokio::test]
 async fn a_group_of_both_kinds_goes_where_each_belongs_and_one_that_is_refused_harms_nobody() {
     let world = World::new().await;
     let (writer, _task) = Writer::spawn(world.store.clone(), 100);

@@ -9,6 +9,7 @@ pub mod cursors;
 pub mod espo_webhooks;
 pub mod history;
 pub mod holds;
+pub mod inbox;
 pub mod instances;
 pub mod jobs;
 pub mod leases;

@@ -110,6 +110,24 @@ impl TableDraft {
         self.push(ColumnDef::new(name).boolean().take(), true)
     }
 
+    /// A number that grows from row to row, which is the primary key. On SQLite it is the number of the row itself, so that
+    /// nothing is written beside the row; there the numbers of rows that are gone may come again.
+    pub fn serial(mut self, name: &'static str) -> Self {
+        let mut column = ColumnDef::new(name);
+        if self.backend == DbBackend::Sqlite {
+            column.integer();
+        } else {
+            column.big_integer().auto_increment();
+        }
+        self.create.col(column.not_null().primary_key());
+        self
+    }
+
+    /// The finished statement of a table whose key is among its columns.
+    pub fn keyed(self) -> TableCreateStatement {
+        self.create
+    }
+
     /// The primary key, and the finished statement.
     pub fn key(mut self, columns: &[&'static str]) -> TableCreateStatement {
         let mut key = Index::create();

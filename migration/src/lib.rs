@@ -15,6 +15,7 @@ mod m20261123_000005_web;
 mod m20261128_000005_people;
 mod m20261128_000007_traffic;
 mod m20261129_000001_history_lists;
+mod m20261129_000002_inbox;
 
 /// Applies and reverts the migrations.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000005_people::Migration),
             Box::new(m20261128_000007_traffic::Migration),
             Box::new(m20261129_000001_history_lists::Migration),
+            Box::new(m20261129_000002_inbox::Migration),
         ]
     }
 }

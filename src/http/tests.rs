@@ -77,6 +77,7 @@ impl Service {
     }
 
     async fn targets(&self) -> Vec<Target> {
+        store::inbox::empty(self.app.store()).await.unwrap();
         let filter = store::messages::Filter::default();
         let page = store::messages::page(self.app.store().read(), &filter, None, 100).await.unwrap();
         page.items.into_iter().map(|message| message.change.target).collect()

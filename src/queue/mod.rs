@@ -4,7 +4,9 @@
 //! lanes, parking, dead letters and replay are there, once, whatever the queue. The two queues differ in how a change that
 //! *somebody else* tells us of ([`Queue::receive`]) gets there:
 //!
-//! - **embedded**: one writer groups what concurrent requests bring into one commit ([`store::writer`]);
+//! - **embedded**: one writer appends what concurrent requests bring to the inbox, in one row and one commit ([`store::writer`]).
+//!   Workers move it into the table, as a rule in the transaction in which they lease ([`crate::work::dispatch`]); so does
+//!   whoever shows or changes messages ([`crate::work::received`]), so that none is ever missing ([`store::inbox`]);
 //! - **RabbitMQ**: it is published, also in groups, to a quorum queue, and the sender is answered when the broker has confirmed.
 //!   A receiver so needs no database. Workers take the groups from the broker and put them into the table, each group in one
 //!   transaction, before they acknowledge ([`rabbit`]).
@@ -100,7 +102,14 @@ impl Queue {
     /// When it was not taken over, or it is not known whether it was: the sender has to try again.
     pub async fn receive(&self, hints: Vec<Hint>, source: Cause) -> Result<(), QueueError> {
         match self {
-            Self::Embedded(_) => self.take(hints, source).await,
+            // What is said of a subscription itself is noted with its message: the scheduler is about to look.
+            Self::Embedded(_) if hints.iter().any(|hint| hint.plight.is_some()) => self.take(hints, source).await,
+            Self::Embedded(writer) => {
+                let messages: Vec<NewMessage> = hints.into_iter().map(Hint::into_message).collect();
+                writer.receive(&messages).await?;
+                counted(source, messages.len());
+                Ok(())
+            }
             Self::Rabbit(rabbit) => {
                 let count = hints.len();
                 rabbit.publish(hints).await?;

@@ -22,6 +22,7 @@ use super::{mailbox, publish, todo};
 use crate::app::App;
 use crate::work::context::rules_of;
 use crate::work::error::WorkError;
+use crate::work::received;
 
 /// How often the cron expressions are looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
@@ -214,6 +215,7 @@ async fn mailboxes(app: &App, scope: &Scope, user: &Swept) -> Result<u64, WorkEr
 
 /// What was told while a first synchronisation made its lists was left alone, and may be on none of them.
 async fn look_again(app: &App, user: &str, since: DateTime<Utc>) -> Result<(), WorkError> {
+    received::take_in(app).await?;
     let lanes = [user, store::messages::ESPO_LANE];
     let targets = store::messages::told_since(app.store().read(), &lanes, since).await?;
     publish(app, targets, Cause::FirstSync, None).await

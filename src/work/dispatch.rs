@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use store::inbox::{self, Portion};
 use store::messages::{self, Turn};
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use super::error::sentence;
 use super::handle::handle;
@@ -22,6 +22,9 @@ const REST_BESIDE_OTHERS: Duration = Duration::from_millis(100);
 
 /// How long to wait for more hands to be free, under load.
 const GATHER: Duration = Duration::from_millis(3);
+
+/// How long what was received may wait for a worker that has no hand free, before it is in the archive.
+const UNSEEN: Duration = Duration::from_secs(1);
 
 /// What a worker shares with the others of this process.
 #[derive(Clone)]
@@ -49,6 +52,7 @@ impl Worker {
 /// # Errors
 /// When the database fails.
 pub async fn take_up(app: &App) -> store::Result<u64> {
+    inbox::look_again(app.store().write()).await?;
     if app.store().is_shared() { Ok(0) } else { messages::requeue_all(app.store().write()).await }
 }
 
@@ -76,7 +80,7 @@ pub async fn run(app: App) {
     let permits = Arc::new(Semaphore::new(most));
     let mut after_lane: Option<String> = None;
     while !app.shutdown().is_cancelled() {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let Ok(permit) = a_hand(&app, &permits).await else { return };
         drop(permit);
         gather(&permits, most).await;
         let free = permits.available_permits().max(1);
@@ -86,6 +90,7 @@ pub async fn run(app: App) {
             Readiness::Ready => free,
             Readiness::Probe => 1,
             Readiness::Wait => {
+                take_in(&app).await;
                 rest(&app).await;
                 continue;
             }
@@ -122,6 +127,25 @@ pub async fn run(app: App) {
     }
 }
 
+/// Waits for a hand to be free. What is received meanwhile is taken into the archive, though nobody works on it yet.
+async fn a_hand(app: &App, permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, AcquireError> {
+    let permit = Arc::clone(permits).acquire_owned();
+    tokio::pin!(permit);
+    loop {
+        tokio::select! {
+            biased;
+            permit = &mut permit => return permit,
+            () = tokio::time::sleep(UNSEEN) => take_in(app).await,
+        }
+    }
+}
+
+async fn take_in(app: &App) {
+    if let Err(error) = inbox::empty(app.store()).await {
+        tracing::error!(error = sentence(&error), "what was received cannot be taken in");
+    }
+}
+
 /// Under load, waits a little for more hands to be free: to lease costs the same for one unit and for many.
 async fn gather(permits: &Semaphore, most: usize) {
     let wanted = u32::try_from(most / 4).unwrap_or(u32::MAX).max(1);
@@ -135,33 +159,36 @@ async fn turn(app: &App, units: usize, after_lane: Option<&str>) -> store::Resul
     }
     // Looked at without the write lock first: an idle service writes nothing.
     let now = app.clock().now();
-    if !messages::is_due(app.store().read(), now).await? {
+    let received = inbox::portion(app.store().read(), inbox::PORTION).await?;
+    if received.is_none() && !messages::is_due(app.store().read(), now).await? {
         return Ok(Vec::new());
     }
     let lease = app.membership().lease();
     let _in_hand = app.membership().hold(&lease, now + LEASE);
-    let leased = lease_due(app, &lease, now, units, after_lane).await;
-    if leased.is_err() {
+    let per_lane = usize::try_from(app.connections().settings().events_per_iteration).unwrap_or(10).max(1);
+    let turn = Turn { lease: &lease, now, until: now + LEASE, units, per_lane, after_lane };
+    let leased = lease_due(app, received, &turn).await;
+    if let Err(error) = &leased {
         // It may have been leased all the same.
         app.membership().lead_astray(&lease);
+        if received.is_some() && !error.is_busy_or_gone() {
+            // What the archive refuses must not keep the rest from it.
+            take_in(app).await;
+        }
     }
     leased
 }
 
-async fn lease_due(
-    app: &App,
-    lease: &str,
-    now: DateTime<Utc>,
-    units: usize,
-    after_lane: Option<&str>,
-) -> store::Result<Vec<messages::Unit>> {
-    let per_lane = usize::try_from(app.connections().settings().events_per_iteration).unwrap_or(10).max(1);
+/// What was received is taken in by the same commit: at little load it costs none of its own.
+async fn lease_due(app: &App, received: Option<Portion>, turn: &Turn<'_>) -> store::Result<Vec<messages::Unit>> {
     let transaction = app.store().begin_held().await?;
     if app.store().is_shared() {
         store::signals::take_turn(&transaction).await?;
     }
-    let turn = Turn { lease, now, until: now + LEASE, units, per_lane, after_lane };
-    let units = messages::lease_due(&transaction, &turn).await?;
+    if let Some(received) = received {
+        inbox::take_in(&transaction, &received).await?;
+    }
+    let units = messages::lease_due(&transaction, turn).await?;
     transaction.commit().await.map_err(store::StoreError::from)?;
     Ok(units)
 }

@@ -1,6 +1,7 @@
 //! The workers: a hint becomes a look at both ends, a look a plan, a plan writes, and the writes a new base.
 //!
 //! - [`dispatch`] leases due messages from the store and hands each to a task, a bounded number at a time;
+//! - [`received`] has among the messages what the receivers have appended to the inbox;
 //! - [`handle`] turns one message into calls of [`reconcile`] and decides what becomes of it: done, later, parked, dead;
 //! - [`intake`] finds or makes the link of an end that has none;
 //! - [`reconcile`] holds its lock, reads both ends afresh and decides; [`apply`] executes, absorbs and stores; [`pair`] is what
@@ -33,6 +34,7 @@ pub mod moving;
 pub mod notes;
 pub mod pair;
 pub mod people;
+pub mod received;
 pub mod reconcile;
 pub mod relink;
 pub mod revert;

@@ -278,6 +278,17 @@ fn database_queue_and_key_are_tried() {
 }
 
 #[test]
+fn what_was_received_and_cannot_be_read_is_told_of_and_keeps_nobody_waiting() {
+    let world = World::start();
+    world.wait_for(world.database.execute("INSERT INTO inbox (received, count, hints) VALUES (0, 1, 'no JSON')"));
+    world.pair("Beside it", json!({}));
+    world.settle();
+    let report = world.doctor();
+    expect(&report, "queue", "warning", "1 received messages could not be read");
+    assert_eq!(world.metric("queue_depth", ""), 0.0);
+}
+
+#[test]
 fn a_database_that_lacks_migrations_is_left_as_it_is() {
     let world = World::start();
     let mut env = world.product.env.clone();

@@ -24,7 +24,7 @@ enum Which {
     Rabbit,
 }
 
-/// A queue and the table behind it. Nothing is moved from a broker before [`Stage::work`].
+/// A queue and the table behind it. Nothing is moved from a broker before [`Stage::work`]; from the inbox whoever looks moves it.
 struct Stage {
     queue: Queue,
     store: Store,
@@ -106,6 +106,7 @@ impl Stage {
     }
 
     async fn archive(&self) -> BTreeMap<String, Message> {
+        store::inbox::empty(&self.store).await.unwrap();
         let page = messages::page(self.store.read(), &Filter::default(), None, 10_000).await.unwrap();
         page.items.into_iter().map(|message| (message.id().to_owned(), message)).collect()
     }

@@ -1,9 +1,13 @@
 //! What arrives from outside: signatures, sizes and forms, and the handshakes of Microsoft.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use simulators::espocrm::signatures;
+use simulators::plumbing::Fault;
+use store::messages::{self, Filter, MessageState};
 
-use crate::support::{Setup, World};
+use crate::support::{Setup, World, without_servers};
 
 struct Hook {
     id: String,
@@ -202,4 +206,78 @@ fn nonsense_at_the_graph_receiver_is_refused_without_harm() {
     }
     world.outlook_create("anna", "Afterwards", json!({}));
     world.one_record("Afterwards");
+}
+
+/// What the API says of the messages about that record.
+fn states(world: &World) -> Vec<String> {
+    let messages = world.items("/messages?limit=500");
+    let about = messages.iter().filter(|message| message["target"]["id"] == ID);
+    about.map(|message| message["state"].as_str().unwrap().to_owned()).collect()
+}
+
+fn received_apart(setup: Setup) {
+    let mut world = setup.processes(&["receiver", "worker,scheduler"]).start();
+    let hook = hook(&world, "Meeting.update");
+    world.settle();
+    assert!(world.beside[0].0.stop(), "it does not stop when it is asked to");
+    assert_eq!(post_signed(&world, &hook, BODY), 200);
+    assert!(world.metric("queue_depth", "") >= 1.0);
+    assert_eq!(states(&world), ["queued"]);
+    assert_eq!(post_signed(&world, &hook, BODY), 200);
+    let (_, ready) = world.readiness();
+    assert_eq!(ready["parts"]["queue"]["queued"], 2, "{ready}");
+    // One was listed before and one was not: both are there after a crash.
+    world.crash();
+    world.serve();
+    assert_eq!(states(&world), ["queued", "queued"]);
+    assert_eq!(post_signed(&world, &hook, BODY), 200);
+    world.crash();
+    world.serve_beside(0);
+    world.serve();
+    world.eventually("all of them are done", || states(&world) == ["done"; 3]);
+}
+
+#[test]
+fn what_a_process_without_workers_has_received_is_shown_by_it_and_done_later_by_one_with_workers() {
+    received_apart(Setup::default().file());
+}
+
+#[test]
+fn so_it_is_on_a_database_server() {
+    if !without_servers() {
+        received_apart(Setup::default());
+    }
+}
+
+#[test]
+fn what_was_received_can_be_discarded_before_anybody_has_listed_it() {
+    let mut world = Setup::default().file().processes(&["receiver", "worker,scheduler"]).start();
+    let hook = hook(&world, "Meeting.update");
+    world.settle();
+    assert!(world.beside[0].0.stop(), "it does not stop when it is asked to");
+    assert_eq!(post_signed(&world, &hook, BODY), 200);
+    assert_eq!(world.post("/messages/discard", &json!({ "state": "queued" }))["discarded"], 1);
+    assert_eq!(states(&world), [""; 0]);
+}
+
+#[test]
+fn what_is_received_while_no_worker_has_a_hand_free_is_in_the_archive_all_the_same() {
+    let world = Setup::default().env("WORKER__CONCURRENCY", "1").start();
+    let hook = hook(&world, "Meeting.update");
+    let (record, _) = world.pair("Slow", json!({}));
+    world.settle();
+    world.espo.wire().push(Fault::latency("GET", &format!("/Meeting/{record}"), Duration::from_secs(8)));
+    world.espo_update(&record, json!({ "name": "Slower" }));
+    // The API would take in what was received; nobody asks it from here on.
+    let store = world.wait_for(store::Store::open(&world.database.url)).unwrap();
+    let count = |state: Option<MessageState>, target: Option<sync::Target>| {
+        let filter = Filter { state, target, ..Filter::default() };
+        world.wait_for(messages::page(store.read(), &filter, None, 500)).unwrap().items.len()
+    };
+    world.eventually("the only hand is busy", || count(Some(MessageState::Leased), None) == 1);
+    assert_eq!(post_signed(&world, &hook, BODY), 200);
+    let target = || Some(sync::Target::Record { kind: sync::Kind::Meeting, id: ID.to_owned() });
+    world.eventually("it is in the archive", || count(None, target()) == 1);
+    assert_eq!(count(Some(MessageState::Leased), None), 1, "the hand is free again");
+    world.settle();
 }

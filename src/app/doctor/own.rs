@@ -103,6 +103,17 @@ pub(super) async fn queue(app: &App, report: &mut Report) {
     if let Err(why) = in_time(queued(app)).await {
         return report.fail("queue", format!("it takes no messages: {why}"), WRITABLE);
     }
+    match store::inbox::waiting(app.store().read()).await {
+        Ok(waiting) if waiting.aside > 0 => {
+            return report.warn(
+                "queue",
+                format!("{} received messages could not be read or stored and are kept in the inbox", waiting.aside),
+                "the log of the worker says why; bring workers and receivers to one version, and restart a worker: it tries again",
+            );
+        }
+        Ok(_) => {}
+        Err(error) => return report.error("queue", &error),
+    }
     match store::messages::depth(app.store().read()).await {
         Ok(depth) if depth.dead > 0 => report.warn(
             "queue",

@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::http::extract::or_default;
 use crate::http::problem::Problem;
 use crate::http::resource;
+use crate::work::received;
 
 const STATES: &[&str] = &["queued", "leased", "parked", "done", "dead", "superseded"];
 
@@ -93,6 +94,7 @@ pub(in crate::http) async fn list(app: Data<App>, which: Query<Which>) -> Answer
         until: moment("until", which.until.as_deref())?,
         ..Filter::default()
     };
+    received::show(&app).await;
     let page = store::messages::page(app.store().read(), &filter, which.cursor.as_deref(), limit(which.limit)).await?;
     Ok(Json(List { items: page.items.into_iter().map(ShownMessage::from).collect(), next_cursor: page.next }))
 }
@@ -104,6 +106,7 @@ fn missing(id: &str) -> Problem {
 /// One message.
 #[utoipa::path(get, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = String, Path)), responses((status = 200, body = ShownMessage)))]
 pub(in crate::http) async fn show(app: Data<App>, id: Path<String>) -> Answer<ShownMessage> {
+    received::show(&app).await;
     let message = store::messages::get(app.store().read(), &id).await?;
     message.map(|message| Json(message.into())).ok_or_else(|| missing(&id))
 }
@@ -130,6 +133,7 @@ pub struct ReplayRequest {
 }
 
 pub(in crate::http) async fn again(app: &App, filter: &Filter) -> Result<u64, Problem> {
+    received::take_in(app).await?;
     let transaction = app.store().begin().await?;
     let ids = app.ids();
     let mut replayed = store::messages::replay(&transaction, filter, app.clock().now(), || ids.next()).await?;
@@ -151,6 +155,7 @@ pub(in crate::http) async fn again(app: &App, filter: &Filter) -> Result<u64, Pr
 /// Has one message looked at again.
 #[utoipa::path(post, path = "/api/v1/messages/{id}/replay", tag = "messages", params(("id" = String, Path)), responses((status = 202, body = Replayed)))]
 pub(in crate::http) async fn replay(app: Data<App>, id: Path<String>) -> Result<HttpResponse, Problem> {
+    received::take_in(&app).await?;
     if store::messages::get(app.store().read(), &id).await?.is_none() {
         return Err(missing(&id));
     }
@@ -186,6 +191,7 @@ pub(in crate::http) async fn discard_many(app: Data<App>, body: Bytes) -> Answer
 }
 
 pub(in crate::http) async fn discard(app: &App, filter: &Filter) -> Answer<Discarded> {
+    received::take_in(app).await?;
     Ok(Json(Discarded { discarded: store::messages::delete_many(app.store().write(), filter).await? }))
 }
 
@@ -199,6 +205,7 @@ pub(in crate::http) async fn replay_many(app: Data<App>, body: Bytes) -> Result<
 /// Deletes a message that nobody is working on.
 #[utoipa::path(delete, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = String, Path)), responses((status = 204)))]
 pub(in crate::http) async fn delete(app: Data<App>, id: Path<String>) -> Result<HttpResponse, Problem> {
+    received::take_in(&app).await?;
     if store::messages::delete(app.store().write(), &id).await? {
         return Ok(HttpResponse::NoContent().finish());
     }

@@ -19,6 +19,7 @@ use crate::http::api::messages::{self, ShownMessage};
 use crate::http::api::{moment, word};
 use crate::http::problem::Problem;
 use crate::http::resource;
+use crate::work::received;
 
 const PAGE: u64 = 50;
 const STATES: [&str; 6] = ["dead", "queued", "leased", "parked", "done", "superseded"];
@@ -65,6 +66,7 @@ async fn list(app: Data<App>, view: View, which: Query<Which>) -> Page {
         ..Filter::default()
     };
     let cursor = Some(which.cursor.as_str()).filter(|cursor| !cursor.is_empty());
+    received::show(&app).await;
     let page = store::messages::page(app.store().read(), &filter, cursor, PAGE).await?;
     let names = names(&app, &view).await?;
     let name = |id: &str| names.get(id).cloned().unwrap_or_else(|| id.to_owned());

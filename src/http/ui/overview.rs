@@ -22,6 +22,7 @@ use crate::http::api::overview::{self, Expiring, Overview};
 use crate::http::session::Caller;
 use crate::http::{probes, resource};
 use crate::queue::Depth as InBroker;
+use crate::work::received;
 
 /// More than that in an hour are counted from the newest on.
 const FATES: u64 = 5000;
@@ -160,6 +161,7 @@ async fn numbers(
     let subscriptions = store::subscriptions::list(conn).await?;
     let (active, lapsed): (Vec<_>, Vec<_>) =
         subscriptions.iter().partition(|one| one.state == SubscriptionState::Active && one.expires > now);
+    received::show(app).await;
     let fates = store::messages::fates(conn, now - TimeDelta::minutes(90), FATES).await?;
     let (done, lag) = charts::of(&fates, FATES, now);
     Ok(Numbers {

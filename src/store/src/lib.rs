@@ -2,7 +2,7 @@
 //!
 //! Free functions over `&impl ConnectionTrait`, one module an aggregate; there is no layer above sea-orm, which is the
 //! portability layer already. A caller that has several things to do begins a transaction ([`Store::begin`]) and hands it to
-//! each of them; nothing in here begins one, [`writer`] and [`settle`] aside.
+//! each of them; nothing in here begins one, [`writer`], [`settle`] and [`inbox::empty`] aside.
 //!
 //! # One writer
 //! SQLite lets one connection write at a time. [`Store`] therefore has a pool of readers, which are told to refuse writes
@@ -11,7 +11,7 @@
 //! upgrading a read transaction fails with `SQLITE_BUSY`). Inside this process writers wait in line for the connection;
 //! against other processes a busy time-out helps. On other databases both sides are one pool.
 //!
-//! Two rules follow. Who holds a transaction must not begin another one, nor wait for [`writer::Writer::enqueue`] or
+//! Two rules follow. Who holds a transaction must not begin another one, nor wait for [`writer::Writer`] or
 //! [`Store::settle`]: there is no second writing connection to give. And nobody keeps a transaction open across a request to EspoCRM or Graph.
 //!
 //! # Time and ids
@@ -31,6 +31,7 @@ pub mod directory;
 pub mod espo_webhooks;
 pub mod history;
 pub mod holds;
+pub mod inbox;
 pub mod instances;
 pub mod jobs;
 pub mod leases;

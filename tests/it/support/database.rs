@@ -106,12 +106,12 @@ impl Database {
         })
     }
 
-    /// Until it is dropped nobody can write settings or messages; reading goes on.
+    /// Until it is dropped nobody can write settings, messages or the inbox; reading goes on.
     pub fn closed_to_writers(&self, runtime: &Handle) -> DatabaseConnection {
         let statement = match (&self.server, self.is_mysql()) {
             (None, _) => "BEGIN IMMEDIATE",
-            (Some(_), false) => "BEGIN; LOCK TABLE settings, messages IN SHARE MODE",
-            (Some(_), true) => "LOCK TABLES settings READ, messages READ",
+            (Some(_), false) => "BEGIN; LOCK TABLE settings, messages, inbox IN SHARE MODE",
+            (Some(_), true) => "LOCK TABLES settings READ, messages READ, inbox READ",
         };
         runtime.block_on(async {
             let connection = connect(&self.url).await.unwrap();

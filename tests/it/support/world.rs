@@ -372,7 +372,7 @@ impl World {
         Browser::new(self.runtime.handle().clone())
     }
 
-    /// Until it is dropped nobody can write settings or messages.
+    /// Until it is dropped nobody can write settings, messages or the inbox.
     pub fn closed_to_writers(&self) -> sea_orm::DatabaseConnection {
         self.database.closed_to_writers(self.runtime.handle())
     }

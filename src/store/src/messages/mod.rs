@@ -1,4 +1,7 @@
-//! Messages: the archive of what was received, and the embedded queue. One table, so that a message is never in neither.
+//! Messages: the archive of what was received, and the queue. One table, so that a message is never in neither.
+//!
+//! What somebody sends us may wait in the [`inbox`] before it is here; [`depth`] counts it, and whoever lists or changes messages
+//! takes it in first ([`inbox::empty`]).
 //!
 //! A message is a hint ([`sync::Change`]). Equal targets need one look: all queued messages of a target are leased together
 //! ([`lease_due`]) as one [`Unit`], which is finished, parked or buried as a whole. `turn` is the queue, this file the archive.
@@ -22,6 +25,7 @@ use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
     Select,
 };
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sync::{Cause, Change, Kind, Target};
 
@@ -29,7 +33,7 @@ use crate::convert::{cut, json, millis, moment, read};
 use crate::error::Result;
 use crate::page::{Page, Place};
 use crate::subscriptions::Plight;
-use crate::{links, subscriptions};
+use crate::{inbox, links, subscriptions};
 
 pub use turn::{
     End, NOT_COME_BACK, Turn, Unit, bury, extend, extend_all, finish, finish_many, has_expired, is_due, lease_due,
@@ -63,8 +67,8 @@ impl MessageState {
     const FINISHED: [&'static str; 3] = [Self::Done.as_str(), Self::Dead.as_str(), Self::Superseded.as_str()];
 }
 
-/// A message to be queued. Its id and time are those of the change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A message to be queued. Its id and time are those of the change. The names of its fields are kept in the [`inbox`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewMessage {
     /// The hint.
     pub change: Change,
@@ -75,8 +79,10 @@ pub struct NewMessage {
     /// Not before.
     pub due: DateTime<Utc>,
     /// What was received, in part, for the archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excerpt: Option<String>,
     /// What was said of a subscription itself, by its id: it is noted together with the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plight: Option<(String, Plight)>,
 }
 
@@ -457,7 +463,7 @@ pub async fn supersede(
 /// How much there is to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depth {
-    /// Waiting for a worker.
+    /// Waiting for a worker, here or in the [`inbox`].
     pub queued: u64,
     /// In a worker's hands.
     pub leased: u64,
@@ -474,6 +480,8 @@ pub struct Depth {
 /// # Errors
 /// When the database fails.
 pub async fn depth(conn: &impl ConnectionTrait) -> Result<Depth> {
+    // Looked at first: what is taken in meanwhile is counted twice rather than not at all.
+    let on_its_way = inbox::waiting(conn).await?;
     let open = [MessageState::Queued, MessageState::Leased, MessageState::Parked, MessageState::Dead];
     let query = Entity::find()
         .select_only()
@@ -494,6 +502,8 @@ pub async fn depth(conn: &impl ConnectionTrait) -> Result<Depth> {
             MessageState::Done | MessageState::Superseded => {}
         }
     }
+    depth.queued += on_its_way.count;
+    depth.oldest = depth.oldest.into_iter().chain(on_its_way.oldest).min();
     Ok(depth)
 }
 

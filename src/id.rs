@@ -72,6 +72,14 @@ impl Ids {
         URL_SAFE_NO_PAD.encode(self.draw())
     }
 
+    /// Two numbers of 16 and 8 random bytes, as hexadecimal digits: a trace and a step of it.
+    #[must_use]
+    pub fn trace(&self) -> (String, String) {
+        let drawn = self.draw();
+        let (trace, rest) = drawn.split_at(16);
+        (hex::encode(trace), hex::encode(rest.get(..8).unwrap_or_default()))
+    }
+
     /// A random number in `0.0..1.0`, for jitter.
     #[must_use]
     pub fn fraction(&self) -> f64 {

@@ -64,14 +64,15 @@ impl Context {
     /// A new trace.
     #[must_use]
     pub fn new(ids: &Ids) -> Self {
-        Self { trace: plain(ids), span: span(ids), parent: None, flags: 1 }
+        let (trace, span) = ids.trace();
+        Self { trace, span, parent: None, flags: 1 }
     }
 
     /// The next step in the trace that a text names; a new trace when it names none.
     #[must_use]
     pub fn after(parent: Option<&str>, ids: &Ids) -> Self {
         match parent.and_then(|text| text.parse::<Self>().ok()) {
-            Some(before) => Self { span: span(ids), parent: Some(before.span), ..before },
+            Some(before) => Self { span: ids.trace().1, parent: Some(before.span), ..before },
             None => Self::new(ids),
         }
     }
@@ -110,15 +111,6 @@ pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
         }
     }
     .in_current_span()
-}
-
-fn plain(ids: &Ids) -> String {
-    ids.next().chars().filter(|c| *c != '-').collect()
-}
-
-/// The random half of an id.
-fn span(ids: &Ids) -> String {
-    plain(ids).split_off(16)
 }
 
 /// The `traceparent` of what is being done, to be handed on.

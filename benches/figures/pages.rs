@@ -78,6 +78,7 @@ fn message(n: u64, now: chrono::DateTime<chrono::Utc>) -> NewMessage {
         version: None,
         job: None,
         trace: None,
+        reminder: None,
     };
     NewMessage { excerpt: Some("{\"id\":\"x\"}".to_owned()), lane: user(n % 100), ..NewMessage::new(change, "webhook") }
 }

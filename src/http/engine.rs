@@ -141,6 +141,7 @@ pub(super) async fn look_at(app: &App, target: Target) -> Result<(), Problem> {
         version: None,
         job: None,
         trace: crate::trace::current(),
+        reminder: None,
     };
     Ok(app.queue().publish(vec![change], Cause::Manual, None).await?)
 }

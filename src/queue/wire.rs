@@ -12,7 +12,8 @@
 //!         "received": "2026-11-28T10:00:00.123456Z",
 //!         "version": "an etag, where the hint names one",
 //!         "job": "the job that asked for it, where one did",
-//!         "trace": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+//!         "trace": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+//!         "reminder": { "minutes": 15 }
 //!       },
 //!       "lane": "id of the user in whose turn it is taken, where that is known",
 //!       "excerpt": "the beginning of what was received, for people to read",
@@ -177,7 +178,16 @@ mod tests {
     fn hint(id: &str, target: Target) -> Hint {
         let received = chrono::DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap();
         let (version, trace) = (Some("W/\"1\"".to_owned()), Some("00-1-2-01".to_owned()));
-        Hint::new(Change { id: id.to_owned(), target, cause: Cause::Notification, received, version, job: None, trace })
+        Hint::new(Change {
+            id: id.to_owned(),
+            target,
+            cause: Cause::Notification,
+            received,
+            version,
+            job: None,
+            trace,
+            reminder: None,
+        })
     }
 
     #[test]

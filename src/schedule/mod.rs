@@ -174,6 +174,7 @@ pub async fn publish_of(
         version: None,
         job: job.map(str::to_owned),
         trace: crate::trace::current(),
+        reminder: None,
     };
     let hint = |target| Hint { lane: owner.map(str::to_owned), ..Hint::new(change(target)) };
     let mut changes: Vec<Hint> = targets.into_iter().map(hint).collect();

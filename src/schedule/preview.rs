@@ -365,6 +365,7 @@ impl Survey<'_> {
             cause: Cause::FirstSync,
             received: now,
             version: None,
+            reminder: None,
             unit: None,
             in_bulk: false,
         };

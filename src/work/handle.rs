@@ -10,7 +10,7 @@ use store::holds::{self, HoldKind, HoldState};
 use store::jobs::{self, Counters};
 use store::messages::{self, Unit};
 use store::settle::Settlement;
-use sync::{Cause, Change, Deletions, LinkState, Reason, Target};
+use sync::{Cause, Change, Deletions, LinkState, Reason, ShownReminder, Target};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
@@ -112,6 +112,7 @@ async fn attempt(worker: &Worker, ending: &Ending<'_>) -> Result<Report, WorkErr
         cause: change.cause,
         received: change.received,
         version: echoed(unit),
+        reminder: shown(unit),
         unit: Some(ending),
         in_bulk: worker.beside_others && matches!(change.cause, Cause::FirstSync | Cause::Sweep | Cause::Manual),
     };
@@ -124,6 +125,11 @@ async fn attempt(worker: &Worker, ending: &Ending<'_>) -> Result<Report, WorkErr
             Ok(Report::Idle(None))
         }
     }
+}
+
+/// The reminder that the latest of the hints showed that showed any.
+fn shown(unit: &Unit) -> Option<ShownReminder> {
+    unit.messages.iter().rev().find_map(|message| message.change.reminder)
 }
 
 /// The version that all hints of a unit name: only then none of them can tell of anything else. They come in any order.

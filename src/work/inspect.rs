@@ -227,8 +227,16 @@ impl Found {
             Seen::Unknown => Seen::Unknown,
         };
         let (locks, now) = (Locks::default(), app.clock().now());
-        let task =
-            Task { app, locks: &locks, cause: Cause::Manual, received: now, version: None, unit: None, in_bulk: false };
+        let task = Task {
+            app,
+            locks: &locks,
+            cause: Cause::Manual,
+            received: now,
+            version: None,
+            reminder: None,
+            unit: None,
+            in_bulk: false,
+        };
         Ok(Some(task.decide_at(context, self.link.as_ref(), &record, &self.item, now).await?))
     }
 

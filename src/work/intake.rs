@@ -42,10 +42,11 @@ impl Task<'_> {
         // The hint may tell whose it is: read as that user, it need not be read again.
         let told = self.unit.map(|ending| ending.unit.lane.as_str());
         let context = Context::of(self.app, told).await?;
-        let fetched = match context.espo.client.record(&context.schema, kind, id, context.acting()).await? {
+        let mut fetched = match context.espo.client.record(&context.schema, kind, id, context.acting()).await? {
             Seen::Present(fetched) => fetched,
             Seen::Gone | Seen::Unknown => return Ok(Report::Idle(None)),
         };
+        self.show_reminder(&mut fetched, None);
         let Some(owner) = fetched.record.owner.clone() else { return Ok(Report::Idle(Some(Reason::NotBound))) };
         let is_told = context.binding.as_ref().is_some_and(|binding| binding.user_id == owner);
         let (context, fetched) = if is_told {

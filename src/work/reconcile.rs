@@ -13,7 +13,8 @@ use store::links;
 use store::messages::Unit;
 use store::settle::Settlement;
 use sync::{
-    Answer, Cause, Item, Link, LinkState, Owner, Plan, Reason, Record, Replica, ReplicaRole, Seen, Side, View, decide,
+    Answer, Cause, Field, Item, Link, LinkState, Owner, Plan, Reason, Record, Replica, ReplicaRole, Seen,
+    ShownReminder, Side, View, decide,
 };
 
 use super::apply::Round;
@@ -70,6 +71,8 @@ pub struct Task<'a> {
     pub received: DateTime<Utc>,
     /// The version that the hint named.
     pub version: Option<String>,
+    /// The reminder that the hint showed.
+    pub reminder: Option<ShownReminder>,
     /// The messages that end with it.
     pub unit: Option<&'a Ending<'a>>,
     /// Others of the same mailbox are in hand beside it, and none is in a hurry.
@@ -338,7 +341,11 @@ impl Task<'_> {
     pub(super) async fn read_record(&self, context: &Context, link: &mut Link) -> Result<Seen<Fetched>, WorkError> {
         let (client, schema) = (&context.espo.client, &context.schema);
         if let Some(id) = &link.record_id {
-            return Ok(client.record(schema, link.kind, id, context.acting()).await?);
+            let mut seen = client.record(schema, link.kind, id, context.acting()).await?;
+            if let Seen::Present(fetched) = &mut seen {
+                self.show_reminder(fetched, Some(link));
+            }
+            return Ok(seen);
         }
         // The intent to create it is stored; the request may have arrived.
         if let Some(fetched) = client.find_by_marker(schema, link.kind, &link.id).await? {
@@ -352,6 +359,15 @@ impl Task<'_> {
                 Ok(Seen::Present(fetched))
             }
             None => Ok(Seen::Gone),
+        }
+    }
+
+    /// Without an administrator's account a reminder is only known from the hint that the owner's own edit gave rise to. That there
+    /// is none says something only where there was one: everything that is made in Outlook has none in EspoCRM.
+    pub(super) fn show_reminder(&self, fetched: &mut Fetched, link: Option<&Link>) {
+        let Some(ShownReminder { minutes }) = self.reminder else { return };
+        if minutes.is_some() || link.is_some_and(|link| link.base.contains_key(&Field::Reminder)) {
+            fetched.show_reminder(minutes);
         }
     }
 

@@ -64,3 +64,29 @@ fn what_the_owner_may_not_write_is_written_as_the_api_user_and_said() {
     world.outlook_create("anna", "Another", json!({}));
     assert_eq!(author(&world.one_record("Another"), "createdById"), world.id("anna"));
 }
+
+#[test]
+fn without_an_administrators_account_a_reminder_reaches_outlook_as_far_as_webhooks_show_it() {
+    let world = World::start();
+    let reminders = |minutes: u32| json!([{ "type": "Popup", "seconds": minutes * 60 }]);
+    let id = world.espo_create("anna", "Reminded", json!({ "reminders": reminders(10) }));
+    let event = world.one_event("anna", "Reminded")["id"].as_str().unwrap().to_owned();
+    let shown = || {
+        let event = world.event("anna", &event);
+        (event["isReminderOn"] == true).then(|| event["reminderMinutesBeforeStart"].as_u64()).flatten()
+    };
+    world.eventually("the reminder of the creation is in Outlook", || shown() == Some(10));
+    let edit = |fields: Value| drop(world.espo.write_as("anna", "PUT", "Meeting", Some(&id), &fields).unwrap());
+    edit(json!({ "reminders": reminders(30) }));
+    world.eventually("another reminder is in Outlook", || shown() == Some(30));
+    // What we write ourselves shows what the API user sees: nothing.
+    world.outlook_update("anna", &event, json!({ "subject": "Renamed" }));
+    world.one_record("Renamed");
+    world.settle();
+    world.sync();
+    world.settle();
+    assert_eq!(shown(), Some(30), "a webhook of ours or a sweep took it away");
+    edit(json!({ "reminders": [] }));
+    world.eventually("no reminder is in Outlook any more", || shown().is_none());
+    assert!(world.dead().is_empty(), "{:?}", world.dead());
+}

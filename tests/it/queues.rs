@@ -94,7 +94,7 @@ impl Stage {
 
     fn change(&self, target: Target) -> Change {
         let (id, received) = (self.ids.next(), Clock::System.now());
-        Change { id, target, cause: Cause::Webhook, received, version: None, job: None, trace: None }
+        Change { id, target, cause: Cause::Webhook, received, version: None, job: None, trace: None, reminder: None }
     }
 
     fn record(&self, id: &str) -> Hint {

@@ -155,8 +155,16 @@ async fn broker(broker: &Rabbit, report: &mut Report) {
 async fn queued(app: &App) -> Result<(), StoreError> {
     let target = Target::Mailbox { user: "doctor".to_owned() };
     let received = app.clock().now();
-    let change =
-        Change { id: app.ids().next(), target, cause: Cause::Manual, received, version: None, job: None, trace: None };
+    let change = Change {
+        id: app.ids().next(),
+        target,
+        cause: Cause::Manual,
+        received,
+        version: None,
+        job: None,
+        trace: None,
+        reminder: None,
+    };
     let transaction = app.store().begin().await?;
     store::messages::insert_many(&transaction, &[NewMessage::new(change, Cause::Manual.as_str())]).await?;
     transaction.rollback().await.map_err(StoreError::from)

@@ -39,6 +39,7 @@ pub(crate) struct Draft {
     pub(crate) version: Option<i64>,
     pub(crate) reminders: Option<Vec<Json>>,
     pub(crate) files: Option<BTreeMap<String, String>>,
+    pub(crate) writer: Option<String>,
 }
 
 /// The attributes that a list must be asked for.
@@ -86,7 +87,11 @@ pub(crate) fn draft(
         owner: owner.clone(),
     };
     let version = row.row.get("versionNumber").and_then(Json::as_i64);
-    Ok(Draft { record, roster: row.roster(owner)?, item, version, reminders, files: row.files()? })
+    let writer = match row.filled("modifiedById")? {
+        None => row.filled("createdById")?,
+        writer => writer,
+    };
+    Ok(Draft { record, roster: row.roster(owner)?, item, version, reminders, files: row.files()?, writer })
 }
 
 /// The marker: the id of a link and, after a `;`, the item in short.

@@ -297,12 +297,12 @@ impl Client {
 }
 
 fn finished(draft: Draft, addresses: Option<&Addresses>) -> Fetched {
-    let Draft { mut record, mut roster, item, version, reminders, files } = draft;
+    let Draft { mut record, mut roster, item, version, reminders, files, writer } = draft;
     if let Some(addresses) = addresses.filter(|_| !roster.links.is_empty()) {
         roster.fill(addresses);
         tell_people(&mut record, &roster);
     }
-    Fetched { record, roster, fallback: None, item, files, version, reminders }
+    Fetched { record, roster, fallback: None, item, files, writer, version, reminders }
 }
 
 fn tell_people(record: &mut Record, roster: &Roster) {

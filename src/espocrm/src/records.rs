@@ -35,8 +35,20 @@ pub struct Fetched {
     pub item: Option<String>,
     /// Names of a task's attachments, by id; none where they were not shown.
     pub files: Option<BTreeMap<String, String>>,
+    /// Who wrote it last, where that was shown.
+    pub(crate) writer: Option<String>,
     pub(crate) version: Option<i64>,
     pub(crate) reminders: Option<Vec<Json>>,
+}
+
+impl Fetched {
+    /// Adds a reminder that was shown to whoever wrote the record last, where that is its owner and nothing else could be read.
+    pub fn show_reminder(&mut self, minutes: Option<u32>) {
+        let is_own = self.writer.is_some() && self.writer == self.record.owner;
+        if is_own && self.reminders.is_none() {
+            self.record.values.entry(Field::Reminder).or_insert(Value::Reminder(minutes));
+        }
+    }
 }
 
 /// Where a list was left.

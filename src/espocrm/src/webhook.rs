@@ -4,12 +4,13 @@
 //! `X-Signature: base64(id ":" HMAC-SHA256(secret, body))`, over the raw body (8.4 and older send the second one only). The
 //! body is an array with one object per event; the event itself is known from the webhook's id alone.
 
-use std::collections::HashSet;
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use serde_json::Value;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
@@ -36,20 +37,35 @@ pub enum Malformed {
     /// Not JSON.
     #[error("the body is not JSON")]
     Json(#[source] serde_json::Error),
+    /// Not text.
+    #[error("the body is not UTF-8")]
+    Text(#[source] std::str::Utf8Error),
     /// Not an array.
     #[error("the body is not a JSON array")]
     NotAnArray,
 }
 
-/// The records that a delivery is about.
+/// What a delivery tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ids {
-    /// Ids of the records, each once, in order.
-    pub ids: Vec<String>,
-    /// What was told of each of them.
-    pub entries: Vec<Value>,
-    /// How many entries had no usable id.
+pub struct Delivery<'a> {
+    /// One for each record, in order.
+    pub entries: Vec<Entry<'a>>,
+    /// How many had no usable id.
     pub skipped: usize,
+}
+
+/// What is told of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Its id.
+    pub id: String,
+    /// The assigned user, where it tells: all is told of a new record, of others what has changed.
+    pub owner: Option<String>,
+    /// The first reminder of whoever wrote the record, in minutes before it; `Some(None)` when there is none. An update always
+    /// tells.
+    pub reminder: Option<Option<u32>>,
+    /// All of it, as it was sent.
+    pub text: &'a str,
 }
 
 /// The webhook that a signature header (of either form) claims to be from, to look up its secret.
@@ -93,31 +109,173 @@ fn split(header: &str) -> Result<(String, Vec<u8>), BadSignature> {
     Ok((id.to_owned(), digest.get(1..).unwrap_or_default().to_vec()))
 }
 
-/// The ids in a delivery.
-pub fn ids(body: &[u8]) -> Result<Ids, Malformed> {
-    let Value::Array(entries) = serde_json::from_slice(body).map_err(Malformed::Json)? else {
-        return Err(Malformed::NotAnArray);
+/// The entries of a delivery. Of each only that is read which says where to look: many come at once, and their sender waits.
+///
+/// # Errors
+/// When the body is no JSON array.
+pub fn entries(body: &[u8]) -> Result<Delivery<'_>, Malformed> {
+    let text = std::str::from_utf8(body).map_err(Malformed::Text)?;
+    let wrong = || match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Malformed::NotAnArray,
+        Err(error) => Malformed::Json(error),
     };
-    let mut found = Ids::default();
-    let mut known = HashSet::new();
-    for entry in entries {
-        match entry.get("id").and_then(Value::as_str).filter(|id| is_id(id)) {
-            Some(id) if known.contains(id) => {}
-            Some(id) => {
-                known.insert(id.to_owned());
-                found.ids.push(id.to_owned());
-                found.entries.push(entry);
+    let mut rest = past(text.trim_start_matches(SPACE), "[").ok_or_else(wrong)?;
+    let mut found = Delivery::default();
+    if !rest.starts_with(']') {
+        loop {
+            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Brief>();
+            let brief = values.next().ok_or_else(wrong)?.map_err(|_| wrong())?;
+            let (entry, after) = rest.split_at_checked(values.byte_offset()).ok_or_else(wrong)?;
+            found.take(brief, entry);
+            rest = after.trim_start_matches(SPACE);
+            match past(rest, ",") {
+                Some(next) => rest = next,
+                None => break,
             }
-            None => found.skipped += 1,
         }
+    }
+    if past(rest, "]").is_none_or(|rest| !rest.is_empty()) {
+        return Err(wrong());
     }
     Ok(found)
 }
 
-/// The assigned user, where an entry tells: all is told of a new record, of others what has changed.
-#[must_use]
-pub fn owner(entry: &Value) -> Option<&str> {
-    entry.get("assignedUserId").and_then(Value::as_str).filter(|owner| is_id(owner))
+/// What JSON calls white space.
+const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
+
+fn past<'a>(text: &'a str, sign: &str) -> Option<&'a str> {
+    text.strip_prefix(sign).map(|rest| rest.trim_start_matches(SPACE))
+}
+
+impl<'a> Delivery<'a> {
+    fn take(&mut self, mut brief: Brief, text: &'a str) {
+        let Some(id) = brief.id.take().filter(|id| is_id(id)) else {
+            self.skipped += 1;
+            return;
+        };
+        if !self.entries.iter().any(|entry| entry.id == id) {
+            let Brief { owner, reminder, .. } = brief;
+            self.entries.push(Entry { id, owner: owner.filter(|owner| is_id(owner)), reminder, text });
+        }
+    }
+}
+
+/// Of an entry what is read. What is no object has none of it.
+#[derive(Debug, Default)]
+struct Brief {
+    id: Option<String>,
+    owner: Option<String>,
+    reminder: Option<Option<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier)]
+enum Key {
+    #[serde(rename = "id")]
+    Id,
+    #[serde(rename = "assignedUserId")]
+    Owner,
+    #[serde(rename = "reminders")]
+    Reminders,
+    #[serde(other)]
+    Other,
+}
+
+/// A text, if it is one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Is(String),
+    IsNot(IgnoredAny),
+}
+
+impl From<Text> for Option<String> {
+    fn from(text: Text) -> Self {
+        match text {
+            Text::Is(text) => Some(text),
+            Text::IsNot(_) => None,
+        }
+    }
+}
+
+/// Reminders, if they are some.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Reminders {
+    Are(Vec<Reminder>),
+    AreNot(IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct Reminder {
+    seconds: u64,
+}
+
+impl Reminders {
+    fn first(self) -> Option<Option<u32>> {
+        match self {
+            Self::Are(all) => Some(all.first().and_then(|first| u32::try_from(first.seconds / 60).ok())),
+            Self::AreNot(_) => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Brief {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Brief;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Brief, A::Error> {
+        let mut brief = Brief::default();
+        while let Some(key) = map.next_key()? {
+            match key {
+                Key::Id => brief.id = map.next_value::<Text>()?.into(),
+                Key::Owner => brief.owner = map.next_value::<Text>()?.into(),
+                Key::Reminders => brief.reminder = map.next_value::<Reminders>()?.first(),
+                Key::Other => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(brief)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Brief, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Brief::default())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Brief, E> {
+        Ok(Brief::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Brief, E> {
+        Ok(Brief::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Brief, E> {
+        Ok(Brief::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Brief, E> {
+        Ok(Brief::default())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Brief, E> {
+        Ok(Brief::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<Brief, E> {
+        Ok(Brief::default())
+    }
 }
 
 /// Ids are 17 hexadecimal digits or UUIDs; any short word is taken, and nothing that could alter a path.
@@ -169,12 +327,29 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_taken_from_an_array_only_and_strange_entries_are_counted() {
-        let body = br#"[{"id":"a1"},{"id":7},"x",{"id":"a1","name":"n"},{"id":"../Admin"},{"id":""},{"id":"b2"}]"#;
-        let found = ids(body).expect("an array");
-        assert_eq!((found.ids.as_slice(), found.skipped), (["a1".to_owned(), "b2".to_owned()].as_slice(), 4));
-        assert_eq!(found.entries.len(), 2);
-        assert!(matches!(ids(br#"{"id":"a1"}"#), Err(Malformed::NotAnArray)));
-        assert!(matches!(ids(b"[{"), Err(Malformed::Json(_))));
+    fn entries_are_taken_from_an_array_only_and_strange_ones_are_counted() {
+        let body = br#" [ {"id":"a1" , "assignedUserId":"u1","x":[{"id":"no"}]},{"id":7},"x,]",{"id":"a1","name":"n"},
+            {"id":"../Admin"},{"id":""},-1.5,null,[["b3"]],{"assignedUserId":null,"id":"b\u0032"} ] "#;
+        let found = entries(body).expect("an array");
+        let told: Vec<_> = found.entries.iter().map(|one| (one.id.as_str(), one.owner.as_deref())).collect();
+        assert_eq!((told, found.skipped), (vec![("a1", Some("u1")), ("b2", None)], 7));
+        assert_eq!(found.entries[0].text, r#"{"id":"a1" , "assignedUserId":"u1","x":[{"id":"no"}]}"#);
+        assert_eq!(found.entries[0].reminder, None);
+        let shown = |reminders: &str| {
+            let body = format!(r#"[{{"reminders":{reminders},"id":"a1"}}]"#);
+            entries(body.as_bytes()).expect("an array").entries[0].reminder
+        };
+        assert_eq!(shown("[]"), Some(None));
+        assert_eq!(shown(r#"[{"type":"Popup","seconds":900},{"type":"Email","seconds":60}]"#), Some(Some(15)));
+        assert_eq!((shown("null"), shown(r#"[{"seconds":-1}]"#)), (None, None));
+        assert_eq!(entries(b"[]").expect("an array"), Delivery::default());
+        assert_eq!(entries(b"[ ] ").expect("an array"), Delivery::default());
+        assert!(matches!(entries(br#"{"id":"a1"}"#), Err(Malformed::NotAnArray)));
+        assert!(matches!(entries(b"[\"\xff\"]"), Err(Malformed::Text(_))));
+        for broken in
+            ["", "[", "[{", "[{}", "[{},]", "[,]", "[{}]]", "[{}] x", "[{}{}]", "[1 2]", "[tru]", r#"[{"id":}]"#]
+        {
+            assert!(matches!(entries(broken.as_bytes()), Err(Malformed::Json(_))), "{broken}");
+        }
     }
 }

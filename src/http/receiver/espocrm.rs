@@ -9,15 +9,15 @@ use std::sync::{PoisonError, RwLock};
 use actix_web::http::header::HeaderMap;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use espocrm::webhook::{self, BadSignature};
+use espocrm::webhook::{self, BadSignature, Entry};
 use metrics::counter;
 use secrecy::{ExposeSecret as _, SecretString};
 use store::StoreError;
 use store::espo_webhooks::Webhook;
-use sync::{Cause, Change, Kind, Target};
+use sync::{Cause, Change, Kind, ShownReminder, Target};
 
 use super::super::problem::Problem;
-use super::{excerpt, look_up, read, take_over};
+use super::{as_sent, look_up, read, take_over};
 use crate::app::App;
 use crate::app::provision::secret_purpose;
 use crate::queue::Hint;
@@ -68,13 +68,13 @@ pub(super) async fn receive(
         // A webhook of an event that we never asked for.
         return Ok(HttpResponse::Ok().finish());
     };
-    let found = webhook::ids(&body).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let found = webhook::entries(&body).map_err(|error| Problem::bad_request(error.to_string()))?;
     if found.skipped > 0 {
         counter!("espo_outlook_webhook_items_skipped_total").increment(found.skipped as u64);
         tracing::warn!(skipped = found.skipped, event = known.event, "webhook items without an id are skipped");
     }
     let received = app.clock().now();
-    let change = |id| Change {
+    let change = |id, reminder: Option<Option<u32>>| Change {
         id: app.ids().next(),
         target: Target::Record { kind, id },
         cause: Cause::Webhook,
@@ -82,14 +82,15 @@ pub(super) async fn receive(
         version: None,
         job: None,
         trace: crate::trace::current(),
+        reminder: reminder.map(|minutes| ShownReminder { minutes }),
     };
-    let hint = |(id, entry)| Hint {
+    let hint = |entry: Entry<'_>| Hint {
         // An update tells what has changed only: whose it is, is looked up where messages are written.
-        lane: webhook::owner(entry).map(str::to_owned),
-        excerpt: Some(excerpt(entry)),
-        ..Hint::new(change(id))
+        lane: entry.owner,
+        excerpt: Some(as_sent(entry.text)),
+        ..Hint::new(change(entry.id, entry.reminder))
     };
-    take_over(&app, found.ids.into_iter().zip(&found.entries).map(hint).collect(), Cause::Webhook).await?;
+    take_over(&app, found.entries.into_iter().map(hint).collect(), Cause::Webhook).await?;
     Ok(HttpResponse::Ok().finish())
 }
 

@@ -154,6 +154,7 @@ fn change(app: &App, notice: &Notice, subscription: &Known) -> Change {
         version,
         job: None,
         trace: crate::trace::current(),
+        reminder: None,
     }
 }
 

@@ -88,8 +88,17 @@ async fn take_over(app: &App, hints: Vec<Hint>, cause: Cause) -> Result<(), Prob
 
 /// The beginning of what was received, kept with the message for people to read.
 fn excerpt(entry: &serde_json::Value) -> String {
+    beginning(&entry.to_string()).to_owned()
+}
+
+/// The same of what is JSON already. PHP writes letters beyond ASCII as numbers and slashes behind backslashes,
+/// which people cannot read.
+fn as_sent(entry: &str) -> String {
+    let readable = if entry.contains("\\u") || entry.contains("\\/") { serde_json::from_str(entry).ok() } else { None };
+    readable.map_or_else(|| beginning(entry).to_owned(), |entry| excerpt(&entry))
+}
+
+fn beginning(text: &str) -> &str {
     const LONGEST: usize = 2048;
-    let mut text = entry.to_string();
-    text.truncate(text.floor_char_boundary(LONGEST));
-    text
+    text.get(..text.floor_char_boundary(LONGEST)).unwrap_or(text)
 }

@@ -228,7 +228,7 @@ async fn is_fit(store: &Store, like: &[NewMessage]) -> bool {
     let Some(received) = like.first().map(|message| message.change.received) else { return true };
     let target = Target::Mailbox { user: "nobody".to_owned() };
     let (id, cause) = ("00000000-0000-0000-0000-000000000000".to_owned(), Cause::Webhook);
-    let change = Change { id, target, cause, received, version: None, job: None, trace: None };
+    let change = Change { id, target, cause, received, version: None, job: None, trace: None, reminder: None };
     let tried = async {
         let transaction = store.begin().await?;
         messages::insert_new(&transaction, &[NewMessage::new(change, cause.as_str())]).await?;

@@ -46,21 +46,24 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    fn new(received: i64) -> Self {
-        Self { text: String::new(), count: 0, received }
+    /// Without anything in it, behind such a text, with room for so much.
+    fn new(received: i64, opening: &str, room: usize) -> Self {
+        let mut text = String::with_capacity(opening.len() + room + 1);
+        text.push_str(opening);
+        Self { text, count: 0, received }
     }
 
     fn takes(&self, text: usize, count: usize) -> bool {
         self.count == 0 || (self.count + count <= ROW && self.text.len() + text < TEXT)
     }
 
-    fn push(&mut self, text: &str, count: usize, received: i64) {
+    fn push(&mut self, part: &Self) {
         if self.count > 0 {
             self.text.push(',');
         }
-        self.text.push_str(text);
-        self.count += count;
-        self.received = Ord::min(self.received, received);
+        self.text.push_str(&part.text);
+        self.count += part.count;
+        self.received = Ord::min(self.received, part.received);
     }
 
     /// How many messages.
@@ -70,17 +73,19 @@ impl Bundle {
 }
 
 /// Puts as many together as fit into a row.
-fn packed<'a>(parts: impl Iterator<Item = (&'a str, usize, i64)>) -> Vec<Bundle> {
+fn packed(parts: &[&Bundle], opening: &str) -> Vec<Bundle> {
+    let mut room: usize = parts.iter().map(|part| part.text.len() + 1).sum();
     let mut all: Vec<Bundle> = Vec::new();
-    for (text, count, received) in parts {
-        match all.last_mut().filter(|last| last.takes(text.len(), count)) {
-            Some(last) => last.push(text, count, received),
+    for part in parts {
+        match all.last_mut().filter(|last| last.takes(part.text.len(), part.count)) {
+            Some(last) => last.push(part),
             None => {
-                let mut next = Bundle::new(received);
-                next.push(text, count, received);
+                let mut next = Bundle::new(part.received, opening, room.min(TEXT).max(part.text.len()));
+                next.push(part);
                 all.push(next);
             }
         }
+        room = room.saturating_sub(part.text.len() + 1);
     }
     all
 }
@@ -90,21 +95,21 @@ fn packed<'a>(parts: impl Iterator<Item = (&'a str, usize, i64)>) -> Vec<Bundle>
 /// # Errors
 /// Never in fact: all of it can be written as JSON.
 pub(crate) fn bundles(messages: &[NewMessage]) -> Result<Vec<Bundle>> {
-    let part = |message: &NewMessage| Ok((json("message", message)?, millis(message.change.received)));
+    let part = |message: &NewMessage| {
+        let received = millis(message.change.received);
+        Ok(Bundle { text: json("message", message)?, count: 1, received })
+    };
     let parts = messages.iter().map(part).collect::<Result<Vec<_>>>()?;
-    Ok(packed(parts.iter().map(|(text, received)| (text.as_str(), 1, *received))))
+    Ok(if parts.len() > 1 { packed(&parts.iter().collect::<Vec<_>>(), "") } else { parts })
 }
 
 /// The rows that hold them all.
 pub(crate) fn rows<'a>(bundles: impl Iterator<Item = &'a Bundle>) -> Vec<ActiveModel> {
-    let packed = packed(bundles.map(|bundle| (bundle.text.as_str(), bundle.count, bundle.received)));
-    let row = |Bundle { text, count, received }| ActiveModel {
-        id: NotSet,
-        received: Set(received),
-        count: Set(signed(count)),
-        hints: Set(format!("[{text}]")),
+    let row = |Bundle { mut text, count, received }| {
+        text.push(']');
+        ActiveModel { id: NotSet, received: Set(received), count: Set(signed(count)), hints: Set(text) }
     };
-    packed.into_iter().map(row).collect()
+    packed(&bundles.collect::<Vec<_>>(), "[").into_iter().map(row).collect()
 }
 
 fn signed(count: usize) -> i64 {

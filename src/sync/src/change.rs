@@ -98,4 +98,14 @@ pub struct Change {
     /// W3C trace context of who said so: what is done about it belongs to the same trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// The only value that a hint carries: what nobody but its user can read (EspoCRM facts, "reminders").
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reminder: Option<ShownReminder>,
+}
+
+/// The reminder that whoever wrote a record last sees of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownReminder {
+    /// Minutes before; none when there is no reminder.
+    pub minutes: Option<u32>,
 }

@@ -32,7 +32,7 @@ pub mod time;
 mod value;
 
 pub use absorb::{Outcome, Refusal, absorb};
-pub use change::{Cause, Change, Target};
+pub use change::{Cause, Change, ShownReminder, Target};
 pub use decide::{Deletions, Owner, View, decide, masked};
 pub use files::{File, Files, Known, LARGEST_FILE, LeftOut};
 pub use fingerprint::{digest, fingerprint, short};

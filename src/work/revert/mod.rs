@@ -89,6 +89,7 @@ pub async fn one(app: &App, id: &str, force: bool) -> Result<Vec<String>, Revert
         cause: Cause::Revert,
         received: app.clock().now(),
         version: None,
+        reminder: None,
         unit: None,
         in_bulk: false,
     };

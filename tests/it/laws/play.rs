@@ -179,7 +179,7 @@ impl<'a> Play<'a> {
         for hint in hints {
             let Hint { target, version, cause } = hint;
             let (id, received) = (self.app.ids().next(), self.app.clock().now());
-            let change = Change { id, target, cause, received, version, job: None, trace: None };
+            let change = Change { id, target, cause, received, version, job: None, trace: None, reminder: None };
             self.app.queue().publish(vec![change], cause, None).await.unwrap();
         }
     }

@@ -371,8 +371,15 @@ async fn again(
         }
         let original = message.id().to_owned();
         // Whoever asked for the original has been answered, and what was seen then is old.
-        let change =
-            Change { id: new_id(), cause: Cause::Replay, received: now, version: None, job: None, ..message.change };
+        let change = Change {
+            id: new_id(),
+            cause: Cause::Replay,
+            received: now,
+            version: None,
+            job: None,
+            reminder: None,
+            ..message.change
+        };
         let copy = NewMessage { excerpt: message.excerpt, ..NewMessage::new(change, "replay") };
         copies.push(row(&copy, &message.lane, Some(&original))?);
     }

@@ -110,6 +110,7 @@ pub fn message(id: &str, target: Target, received: i64) -> NewMessage {
         version: None,
         job: None,
         trace: None,
+        reminder: None,
     };
     NewMessage::new(change, "webhook")
 }

@@ -305,22 +305,22 @@ async fn follow(app: &App, unit: &Unit, ids: &[String]) -> Result<(), WorkError>
 /// Raises a hold for the deletions of a user, once.
 async fn hold(app: &App, unit: &Unit, reason: &Reason) -> Result<(), WorkError> {
     let Some(user) = owner(app, unit).await? else { return Ok(()) };
+    // Many deletions come at once, to several workers: each would find no hold, and raise its own.
+    let _alone = app.locks().acquire(format!("hold:{user}")).await?;
     let now = app.clock().now();
     let waiting = waiting(app, &user, now).await?;
     let lines: Vec<Line> = waiting.values().filter_map(Line::deletion).take(LINES).collect();
     let summary = json!({ "reason": reason.to_string(), "deletes": waiting.len(), "lines": lines });
-    // Many deletions come at once: who looks and who raises is one transaction, or each would raise its own.
-    let transaction = app.store().begin().await?;
-    match holds::latest(&transaction, &user, HoldKind::MassDeletion).await? {
+    let write = app.store().write();
+    match holds::latest(write, &user, HoldKind::MassDeletion).await? {
         Some(hold) if hold.state == HoldState::Open => {
-            holds::restate(&transaction, &hold.id, &summary).await?;
+            holds::restate(write, &hold.id, &summary).await?;
         }
         _ => {
             tracing::warn!(user.id = user, %reason, "a hold was raised");
-            holds::open(&transaction, &app.ids().next(), HoldKind::MassDeletion, &user, &summary, now).await?;
+            holds::open(write, &app.ids().next(), HoldKind::MassDeletion, &user, &summary, now).await?;
         }
     }
-    transaction.commit().await.map_err(store::StoreError::from)?;
     Ok(())
 }
 

@@ -86,6 +86,13 @@ fn without_an_administrators_account_a_reminder_reaches_outlook_as_far_as_webhoo
     world.sync();
     world.settle();
     assert_eq!(shown(), Some(30), "a webhook of ours or a sweep took it away");
+    // What EspoCRM cannot be told stays as it is in Outlook, whatever else is edited.
+    world.outlook_update("anna", &event, json!({ "reminderMinutesBeforeStart": 45 }));
+    world.settle();
+    edit(json!({ "name": "Renamed again" }));
+    world.one_event("anna", "Renamed again");
+    world.is_at_rest();
+    assert_eq!(shown(), Some(45), "an edit of the title took the reminder back");
     edit(json!({ "reminders": [] }));
     world.eventually("no reminder is in Outlook any more", || shown().is_none());
     assert!(world.dead().is_empty(), "{:?}", world.dead());

@@ -402,7 +402,7 @@ fn a_synchronisation_of_one_kind_and_direction_takes_nothing_else_in() {
 
 #[test]
 fn many_deletions_at_once_are_held_until_confirmed() {
-    let world = Setup::default().env("SYNC__DELETION_GRACE", "4s").start();
+    let world = World::start();
     let names: Vec<String> = (0..12).map(|n| format!("Meeting {n}")).collect();
     let ids: Vec<String> = names.iter().map(|name| world.espo_create("anna", name, json!({}))).collect();
     for name in &names {

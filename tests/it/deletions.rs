@@ -15,8 +15,7 @@ fn many(world: &World, count: usize) -> Vec<(String, String)> {
 
 #[test]
 fn what_a_discarded_hold_kept_back_stays_and_is_not_asked_about_again() {
-    // Long enough for all to be deleted on a machine that is slow today.
-    let world = Setup::default().env("SYNC__DELETION_GRACE", "4s").start();
+    let world = World::start();
     let pairs = many(&world, 12);
     for (record, _) in &pairs {
         world.espo_delete(record);

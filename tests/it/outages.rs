@@ -197,8 +197,10 @@ fn one_record_that_always_fails_opens_no_circuit_for_long_and_is_given_up() {
     world.espo_update(&id, json!({ "name": "Poison, edited" }));
     world.espo_create("anna", "Healthy", json!({}));
     world.one_event("anna", "Healthy");
-    let dead = world
-        .eventually_some("it is given up", || world.dead().into_iter().find(|one| one["target"]["id"] == id.as_str()));
-    assert_eq!(dead["attempts"], 4, "{dead}");
+    let letters = || world.dead().into_iter().filter(|one| one["target"]["id"] == id.as_str()).collect::<Vec<_>>();
+    world.eventually("it is given up", || !letters().is_empty());
+    // A hint of the poll that came meanwhile was given up with the webhook's, after fewer attempts.
+    let attempts = letters().iter().filter_map(|one| one["attempts"].as_u64()).max();
+    assert_eq!(attempts, Some(4), "{:?}", letters());
     world.eventually("everything else goes on", || !is_open(&world, "espocrm"));
 }

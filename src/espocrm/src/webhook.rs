@@ -13,6 +13,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
+use sync::ShownReminder;
 
 /// A signature that is missing or wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -61,9 +62,8 @@ pub struct Entry<'a> {
     pub id: String,
     /// The assigned user, where it tells: all is told of a new record, of others what has changed.
     pub owner: Option<String>,
-    /// The first reminder of whoever wrote the record, in minutes before it; `Some(None)` when there is none. An update always
-    /// tells.
-    pub reminder: Option<Option<u32>>,
+    /// The first reminder of whoever wrote the record. An update always tells.
+    pub reminder: Option<ShownReminder>,
     /// All of it, as it was sent.
     pub text: &'a str,
 }
@@ -165,7 +165,7 @@ impl<'a> Delivery<'a> {
 struct Brief {
     id: Option<String>,
     owner: Option<String>,
-    reminder: Option<Option<u32>>,
+    reminder: Option<ShownReminder>,
 }
 
 #[derive(Deserialize)]
@@ -212,11 +212,9 @@ struct Reminder {
 }
 
 impl Reminders {
-    fn first(self) -> Option<Option<u32>> {
-        match self {
-            Self::Are(all) => Some(all.first().and_then(|first| u32::try_from(first.seconds / 60).ok())),
-            Self::AreNot(_) => None,
-        }
+    fn first(self) -> Option<ShownReminder> {
+        let Self::Are(all) = self else { return None };
+        Some(ShownReminder { minutes: all.first().and_then(|first| u32::try_from(first.seconds / 60).ok()) })
     }
 }
 
@@ -337,7 +335,7 @@ mod tests {
         assert_eq!(found.entries[0].reminder, None);
         let shown = |reminders: &str| {
             let body = format!(r#"[{{"reminders":{reminders},"id":"a1"}}]"#);
-            entries(body.as_bytes()).expect("an array").entries[0].reminder
+            entries(body.as_bytes()).expect("an array").entries[0].reminder.map(|shown| shown.minutes)
         };
         assert_eq!(shown("[]"), Some(None));
         assert_eq!(shown(r#"[{"type":"Popup","seconds":900},{"type":"Email","seconds":60}]"#), Some(Some(15)));

@@ -14,7 +14,7 @@ use metrics::counter;
 use secrecy::{ExposeSecret as _, SecretString};
 use store::StoreError;
 use store::espo_webhooks::Webhook;
-use sync::{Cause, Change, Kind, ShownReminder, Target};
+use sync::{Cause, Change, Kind, Target};
 
 use super::super::problem::Problem;
 use super::{as_sent, look_up, read, take_over};
@@ -74,7 +74,7 @@ pub(super) async fn receive(
         tracing::warn!(skipped = found.skipped, event = known.event, "webhook items without an id are skipped");
     }
     let received = app.clock().now();
-    let change = |id, reminder: Option<Option<u32>>| Change {
+    let change = |id, reminder| Change {
         id: app.ids().next(),
         target: Target::Record { kind, id },
         cause: Cause::Webhook,
@@ -82,7 +82,7 @@ pub(super) async fn receive(
         version: None,
         job: None,
         trace: crate::trace::current(),
-        reminder: reminder.map(|minutes| ShownReminder { minutes }),
+        reminder,
     };
     let hint = |entry: Entry<'_>| Hint {
         // An update tells what has changed only: whose it is, is looked up where messages are written.

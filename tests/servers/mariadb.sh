@@ -17,14 +17,16 @@ case $command in
 start)
     port=$(port_of "$dir" "${3:-}")
     own mysql "$dir"
+    # A server that starts clears away the temporary tables that it finds: in a folder of its own, not those of others.
+    as mysql mkdir -p "$dir/tmp"
     if [ ! -d "$dir/data/mysql" ]; then
-        as mysql mariadb-install-db --no-defaults --datadir="$dir/data" --auth-root-authentication-method=normal \
-            --skip-test-db >"$dir.log" 2>&1 || { cat "$dir.log" >&2; fail "the data folder cannot be made"; }
+        as mysql mariadb-install-db --no-defaults --datadir="$dir/data" --tmpdir="$dir/tmp" \
+            --auth-root-authentication-method=normal --skip-test-db >"$dir.log" 2>&1 || { cat "$dir.log" >&2; fail "the data folder cannot be made"; }
     fi
     # A shell of its own without the caller's output: whoever reads the URL from a pipe waits until nobody holds it.
     (exec >/dev/null 2>&1 </dev/null
-    as mysql setsid mariadbd --no-defaults --datadir="$dir/data" --port="$port" --bind-address=127.0.0.1 \
-        --socket="$dir/socket" --pid-file="$dir/pid" --log-error="$dir/log" --skip-name-resolve --max-connections=400 \
+    as mysql setsid mariadbd --no-defaults --datadir="$dir/data" --tmpdir="$dir/tmp" --port="$port" \
+        --bind-address=127.0.0.1 --socket="$dir/socket" --pid-file="$dir/pid" --log-error="$dir/log" --skip-name-resolve --max-connections=400 \
         --innodb-flush-log-at-trx-commit=2 --innodb-flush-method=nosync --innodb-log-file-size=64M \
         ) &
     tries=0

@@ -29,6 +29,9 @@ const ACQUIRE: Duration = Duration::from_secs(30);
 const SQLITE_READERS: u32 = 4;
 /// Connections to a database server.
 const SERVER_CONNECTIONS: u32 = 16;
+/// A connection that was used so lately is not asked whether it lives: that is a way to and fro for each statement. One that dies
+/// within that time costs one statement, which is tried again as any other that the database did not answer.
+const IDLE: Duration = Duration::from_secs(1);
 /// What a session of PostgreSQL is told first. Milliseconds.
 const POSTGRES_SESSION: &str = "SET default_transaction_isolation TO 'read committed'; SET lock_timeout TO 10000; \
     SET idle_in_transaction_session_timeout TO 15000";
@@ -110,7 +113,7 @@ pub fn lines(connection: &DatabaseConnection) -> usize {
 fn server(url: &str, connections: u32) -> ConnectOptions {
     let mut options = quiet(url, connections);
     options
-        .test_before_acquire(true)
+        .test_before_acquire_if_idle_for(IDLE)
         .map_sqlx_postgres_pool_opts(|pool| {
             pool.after_connect(|session, _| {
                 Box::pin(async move { sqlx::Executor::execute(session, POSTGRES_SESSION).await.map(drop) })

@@ -266,7 +266,7 @@ fn what_is_received_while_no_worker_has_a_hand_free_is_in_the_archive_all_the_sa
     let hook = hook(&world, "Meeting.update");
     let (record, _) = world.pair("Slow", json!({}));
     world.settle();
-    world.espo.wire().push(Fault::latency("GET", &format!("/Meeting/{record}"), Duration::from_secs(8)));
+    world.espo.wire().push(Fault::latency("GET", &format!("/Meeting/{record}"), Duration::from_secs(20)));
     world.espo_update(&record, json!({ "name": "Slower" }));
     // The API would take in what was received; nobody asks it from here on.
     let store = world.wait_for(store::Store::open(&world.database.url)).unwrap();

@@ -653,7 +653,8 @@ impl World {
                 since = Instant::now();
             } else if since.elapsed() >= QUIET {
                 // The service itself is asked last: each answer costs it more than all that is seen from outside.
-                if !self.is_busy() {
+                // What was done while it was asked is seen from outside again.
+                if !self.is_busy() && self.stirrings() == seen {
                     return;
                 }
                 since = Instant::now() - QUIET + PAUSE * 6;
@@ -676,7 +677,9 @@ impl World {
     }
 
     fn is_busy(&self) -> bool {
-        self.metric("queue_depth", "") > 0.0 || !self.waiting_soon().is_empty()
+        let is_queued = || self.metric("queue_depth", "") > 0.0;
+        // Once more afterwards: what was put off at the first look may be under way at the second.
+        is_queued() || !self.waiting_soon().is_empty() || is_queued()
     }
 
     /// Messages that are tried again within a few seconds.

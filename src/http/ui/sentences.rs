@@ -138,6 +138,12 @@ mod tests {
             chain,
             "die gespeicherten Tokens können nicht gelesen oder geschrieben werden: die Datenbank ist ausgefallen: disk full"
         );
+        let people =
+            de("Left out, because nobody in EspoCRM has these addresses and the rule makes nobody: x@y.de, z@y.de.");
+        assert_eq!(
+            people,
+            "Weggelassen, weil niemand in EspoCRM diese Adressen hat und die Regel niemanden anlegt: x@y.de, z@y.de."
+        );
         assert_eq!(de("Words of another system"), "Words of another system");
         assert_eq!(in_language(Lang::En, "In step."), "In step.");
     }
@@ -187,6 +193,7 @@ mod tests {
         "src/sync/src/revert.rs",
         "src/work/error.rs",
         "src/work/inspect.rs",
+        "src/work/people.rs",
         "src/work/revert",
     ];
 

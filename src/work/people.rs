@@ -113,8 +113,8 @@ pub async fn left_out(
             let name = people.0.get(key).and_then(|person| person.name.clone());
             name.filter(|_| text::is_name_only(key)).unwrap_or_else(|| key.clone())
         };
-        let all = || keys.iter().map(shown).collect::<Vec<_>>().join(", ");
-        (!keys.is_empty()).then(|| [why, ": ", &all(), "."].concat())
+        let all = keys.iter().map(shown).collect::<Vec<_>>().join(", ");
+        (!all.is_empty()).then(|| [why, ": ", &all, "."].concat())
     };
     let why = match terms.rules.create_participant_as {
         CreateParticipantAs::None => {

@@ -30,7 +30,8 @@ const SQLITE_READERS: u32 = 4;
 /// Connections to a database server.
 const SERVER_CONNECTIONS: u32 = 16;
 /// A connection that was used so lately is not asked whether it lives: that is a way to and fro for each statement. One that dies
-/// within that time costs one statement, which is tried again as any other that the database did not answer.
+/// within that time fails the statement that gets it, like any death in the middle of one: work is tried again, and a sender is told
+/// to come again.
 const IDLE: Duration = Duration::from_secs(1);
 /// What a session of PostgreSQL is told first. Milliseconds.
 const POSTGRES_SESSION: &str = "SET default_transaction_isolation TO 'read committed'; SET lock_timeout TO 10000; \

@@ -75,11 +75,6 @@ struct Findings {
 impl Findings {
     /// Looks at the page that is open.
     fn look(&mut self, tab: &Tab<'_>, name: &str, look: Look) {
-        self.ask_axe(tab, name, look);
-        self.measure(tab, name, look);
-    }
-
-    fn ask_axe(&mut self, tab: &Tab<'_>, name: &str, look: Look) {
         tab.driver.run(AXE, &[]).unwrap_or_else(|refusal| panic!("axe on {name}: {refusal}"));
         let found = tab.driver.run_slow(ASK, &[]).unwrap_or_else(|refusal| panic!("axe on {name}: {refusal}"));
         let passes = found["passes"].as_u64().unwrap_or_else(|| panic!("axe on {name}: {found}"));
@@ -94,10 +89,6 @@ impl Findings {
         for one in violations {
             self.grave.push(format!("{name} ({}): {one:#}", look.name()));
         }
-    }
-
-    /// Whether everything fits, and every message is there.
-    fn measure(&mut self, tab: &Tab<'_>, name: &str, look: Look) {
         let wide = tab.value(TOO_WIDE);
         if wide != json!([]) {
             self.grave.push(format!("{name} ({}) is wider than the window: {wide:#}", look.name()));
@@ -121,16 +112,16 @@ fn keep(tab: &Tab<'_>, name: &str, look: Look) {
 }
 
 fn visit(tab: &Tab<'_>, pages: &[(String, String)], findings: &mut Findings) {
-    visit_as(tab, pages, &Look::ALL, |name, look| findings.look(tab, name, look));
+    visit_as(tab, pages, &Look::ALL, findings);
 }
 
-fn visit_as(tab: &Tab<'_>, pages: &[(String, String)], looks: &[Look], mut at: impl FnMut(&str, Look)) {
+fn visit_as(tab: &Tab<'_>, pages: &[(String, String)], looks: &[Look], findings: &mut Findings) {
     for look in looks.iter().copied() {
         look.put_on(tab);
         for (name, path) in pages {
             tab.open(path);
             tab.until("the page is ready", READY);
-            at(name, look);
+            findings.look(tab, name, look);
             keep(tab, name, look);
         }
     }
@@ -249,8 +240,7 @@ fn nothing_is_too_wide_in_german_on_a_phone_or_on_a_desk() {
     tab.fill("Admin-Token", &world.token);
     tab.follow("button", "Anmelden");
     let all = german(pages(&world, &conflict));
-    // The same pages in other words: axe has looked at them.
-    visit_as(&tab, &all, &[Look::Light, Look::Phone], |name, look| findings.measure(&tab, name, look));
+    visit_as(&tab, &all, &[Look::Light, Look::Phone], &mut findings);
     tab.desk();
     tab.open("/");
     tab.follow("button", "Abmelden");
@@ -259,7 +249,7 @@ fn nothing_is_too_wide_in_german_on_a_phone_or_on_a_desk() {
     tab.follow("button", "Anmelden");
     tab.sees("Abmelden");
     let own = german(own_pages(&world, &conflict));
-    visit_as(&tab, &own, &[Look::Light, Look::Phone], |name, look| findings.measure(&tab, name, look));
+    visit_as(&tab, &own, &[Look::Light, Look::Phone], &mut findings);
     findings.told();
 }
 

@@ -13,7 +13,7 @@
 //!         "version": "an etag, where the hint names one",
 //!         "job": "the job that asked for it, where one did",
 //!         "trace": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-//!         "reminder": { "minutes": 15 }
+//!         "reminder": { "minutes": 15, "by": "id of the user who wrote, where that is known" }
 //!       },
 //!       "lane": "id of the user in whose turn it is taken, where that is known",
 //!       "excerpt": "the beginning of what was received, for people to read",

@@ -23,17 +23,16 @@ pub(super) enum Round {
 }
 
 impl Task<'_> {
-    /// Executes a plan whose first write creates the missing end.
+    /// Executes a plan whose first write creates the missing end. The other was read at that time.
     pub(super) async fn carry_out(
         &self,
         context: &Context,
         link: Link,
-        record: Option<Fetched>,
-        item: Option<Item>,
+        (record, item, read_at): (Option<Fetched>, Option<Item>, DateTime<Utc>),
         plan: Plan,
     ) -> Result<Report, WorkError> {
         let id = link.id.clone();
-        match self.try_out(context, link, record, item, plan, context.now()).await? {
+        match self.try_out(context, link, record, item, plan, read_at).await? {
             Round::Done(report) => Ok(report),
             Round::Again(link) => {
                 tracing::debug!(link.id = id, "an end changed while the other was created");

@@ -129,7 +129,7 @@ async fn attempt(worker: &Worker, ending: &Ending<'_>) -> Result<Report, WorkErr
 
 /// The reminder that the latest of the hints showed that showed any.
 fn shown(unit: &Unit) -> Option<ShownReminder> {
-    unit.messages.iter().rev().find_map(|message| message.change.reminder)
+    unit.messages.iter().rev().find_map(|message| message.change.reminder.clone())
 }
 
 /// The version that all hints of a unit name: only then none of them can tell of anything else. They come in any order.

@@ -33,12 +33,15 @@ impl Task<'_> {
                 return self.restored_record(link, id).await;
             }
             // A deletion waits for its grace: its hint is older than the look that found it.
-            if link.state == LinkState::Live && link.record_read.is_some_and(|at| at > self.received) {
+            let read_since = link.state == LinkState::Live && link.record_read.is_some_and(|at| at > self.received);
+            if read_since && !self.shows_more(&link).await? {
                 return Ok(Report::Old);
             }
             return self.linked(&link.id, Some(Side::Espo)).await;
         }
         let _record = self.locks.acquire(format!("record:{kind}:{id}")).await?;
+        // What is told after this moment may not have been seen, however long the rest takes.
+        let read_at = self.app.clock().now();
         // The hint may tell whose it is: read as that user, it need not be read again.
         let told = self.unit.map(|ending| ending.unit.lane.as_str());
         let context = Context::of(self.app, told).await?;
@@ -66,7 +69,17 @@ impl Task<'_> {
                 return self.adopt_record(&link, id).await;
             }
         }
-        self.take_in_record(&context, fetched, &owner, fingerprint).await
+        self.take_in_record(&context, (fetched, read_at), &owner, fingerprint).await
+    }
+
+    /// True when the hint shows a reminder that no look could have seen.
+    async fn shows_more(&self, link: &Link) -> Result<bool, WorkError> {
+        let Some(shown) = &self.reminder else { return Ok(false) };
+        let known = link.base.get(&Field::Reminder).map(|base| &base.espo);
+        let by_another = shown.by.as_ref().is_some_and(|by| *by != link.owner);
+        let says_nothing =
+            by_another || known.map_or(shown.minutes.is_none(), |known| *known == Value::Reminder(shown.minutes));
+        Ok(!says_nothing && self.context(&link.owner).await?.acting() == espocrm::Acting::Connector)
     }
 
     /// Reads a record once more as its owner, whose reminders only he can see.
@@ -137,7 +150,7 @@ impl Task<'_> {
     async fn take_in_record(
         &self,
         context: &Context,
-        fetched: Fetched,
+        (fetched, read_at): (Fetched, DateTime<Utc>),
         owner: &str,
         fingerprint: String,
     ) -> Result<Report, WorkError> {
@@ -178,7 +191,7 @@ impl Task<'_> {
         link.base = intended(writes, Side::Outlook);
         links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
         let _lock = self.locks.acquire(format!("link:{}", link.id)).await?;
-        self.carry_out(context, link, Some(fetched), None, plan).await
+        self.carry_out(context, link, (Some(fetched), None, read_at), plan).await
     }
 
     /// The marker of a pair that this database has lost: a second end must not be made for it.
@@ -254,6 +267,7 @@ impl Task<'_> {
         }
         let _item = self.locks.acquire(format!("item:{user}:{id}")).await?;
         let context = self.context(user).await?;
+        let read_at = context.now();
         let item = match items::read(&context, place, None).await? {
             Seen::Present(item) => item,
             Seen::Gone => return Ok(Report::Series(self.known_of_series(user, id).await?)),
@@ -287,7 +301,7 @@ impl Task<'_> {
         if let Some(link) = links::by_item(read, user, id).await? {
             return self.linked(&link.id, Some(Side::Outlook)).await;
         }
-        self.take_in_item(&context, item, fingerprint).await
+        self.take_in_item(&context, (item, read_at), fingerprint).await
     }
 
     /// An item that is known by its marker, or as the copy of an event in another mailbox.
@@ -339,7 +353,12 @@ impl Task<'_> {
     }
 
     /// An item without a link: matched with an equal record, or given a new one, or left alone.
-    async fn take_in_item(&self, context: &Context, item: Item, fingerprint: String) -> Result<Report, WorkError> {
+    async fn take_in_item(
+        &self,
+        context: &Context,
+        (item, read_at): (Item, DateTime<Utc>),
+        fingerprint: String,
+    ) -> Result<Report, WorkError> {
         let seen = Seen::Present(item.clone());
         let plan = self.decide(context, None, &Seen::Unknown, &seen).await?;
         let Some(Action::CreateRecord { kind, writes }) = plan.steps.first().map(|step| &step.action) else {
@@ -373,7 +392,7 @@ impl Task<'_> {
         }
         links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
         let _lock = self.locks.acquire(format!("link:{}", link.id)).await?;
-        self.carry_out(context, link, None, Some(item), plan).await
+        self.carry_out(context, link, (None, Some(item), read_at), plan).await
     }
 
     /// A record of the title, time and owner that `link` intends, without a link of its own.

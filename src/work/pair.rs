@@ -101,9 +101,11 @@ pub fn is_unchanged(link: &Link, side: Side, values: &sync::Values) -> bool {
     }
     values.iter().all(|(field, value)| match link.base.get(field) {
         Some(agreed) => agreed.on(side) == value,
-        // A field that the other side does not show has no base.
+        // A field that the other side does not show has no base. Outlook shows every reminder: one that EspoCRM shows for the
+        // first time has been set there, or can be seen since now.
         None => {
-            matches!(field, Field::Reminder | Field::Location | Field::Importance)
+            matches!(field, Field::Location | Field::Importance)
+                || (*field == Field::Reminder && side == Side::Outlook)
                 || value.as_files().is_some_and(sync::Files::is_empty)
                 // A pair that was configured later and has nothing to say.
                 || (matches!(field, Field::Extra(_)) && sync::is_blank(value))

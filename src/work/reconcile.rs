@@ -233,7 +233,7 @@ impl Task<'_> {
         let mut link = link.clone();
         prepare(&mut link, &plan, now);
         links::save_alone(self.app.store(), &link, now).await?;
-        let task = Task { unit: None, version: self.version.clone(), ..*self };
+        let task = Task { unit: None, version: self.version.clone(), reminder: self.reminder.clone(), ..*self };
         match task.try_out(context, link.clone(), Some(fetched.clone()), Some(present.clone()), plan, now).await? {
             Round::Again(next) => Ok(Some(next)),
             Round::Done(_) => Ok(links::by_id(self.app.store().read(), &link.id).await?.map(Box::new)),
@@ -365,9 +365,9 @@ impl Task<'_> {
     /// Without an administrator's account a reminder is only known from the hint that the owner's own edit gave rise to. That there
     /// is none says something only where there was one: everything that is made in Outlook has none in EspoCRM.
     pub(super) fn show_reminder(&self, fetched: &mut Fetched, link: Option<&Link>) {
-        let Some(ShownReminder { minutes }) = self.reminder else { return };
-        if minutes.is_some() || link.is_some_and(|link| link.base.contains_key(&Field::Reminder)) {
-            fetched.show_reminder(minutes);
+        let Some(shown) = &self.reminder else { return };
+        if shown.minutes.is_some() || link.is_some_and(|link| link.base.contains_key(&Field::Reminder)) {
+            fetched.show_reminder(shown);
         }
     }
 

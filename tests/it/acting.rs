@@ -76,6 +76,12 @@ fn without_an_administrators_account_a_reminder_reaches_outlook_as_far_as_webhoo
         (event["isReminderOn"] == true).then(|| event["reminderMinutesBeforeStart"].as_u64()).flatten()
     };
     world.eventually("the reminder of the creation is in Outlook", || shown() == Some(10));
+    let (late, its_event) = world.pair("Reminded later", json!({}));
+    world.settle();
+    world.espo.write_as("anna", "PUT", "Meeting", Some(&late), &json!({ "reminders": reminders(20) })).unwrap();
+    world.eventually("a first reminder is in Outlook", || {
+        world.event("anna", &its_event)["reminderMinutesBeforeStart"] == 20
+    });
     let edit = |fields: Value| drop(world.espo.write_as("anna", "PUT", "Meeting", Some(&id), &fields).unwrap());
     edit(json!({ "reminders": reminders(30) }));
     world.eventually("another reminder is in Outlook", || shown() == Some(30));

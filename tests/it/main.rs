@@ -43,6 +43,7 @@ mod doctor;
 mod faults;
 #[cfg(test)]
 mod healing;
+mod hints;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]

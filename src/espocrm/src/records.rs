@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
-use sync::{Field, Kind, Record, Seen, Value, Values, When, text};
+use sync::{Field, Kind, Record, Seen, ShownReminder, Value, Values, When, text};
 
 use crate::client::{Acting, Client};
 use crate::error::unexpected;
@@ -42,11 +42,12 @@ pub struct Fetched {
 }
 
 impl Fetched {
-    /// Adds a reminder that was shown to whoever wrote the record last, where that is its owner and nothing else could be read.
-    pub fn show_reminder(&mut self, minutes: Option<u32>) {
-        let is_own = self.writer.is_some() && self.writer == self.record.owner;
-        if is_own && self.reminders.is_none() {
-            self.record.values.entry(Field::Reminder).or_insert(Value::Reminder(minutes));
+    /// Adds a reminder that was shown to who wrote, where that is the owner and nothing else could be read. A hint that does not
+    /// say who it was tells of the one who had written before as well, and is believed while nobody else has written since.
+    pub fn show_reminder(&mut self, shown: &ShownReminder) {
+        let by = shown.by.as_ref().or(self.writer.as_ref());
+        if by.is_some() && by == self.record.owner.as_ref() && self.reminders.is_none() {
+            self.record.values.entry(Field::Reminder).or_insert(Value::Reminder(shown.minutes));
         }
     }
 }

@@ -154,7 +154,8 @@ impl<'a> Delivery<'a> {
             return;
         };
         if !self.entries.iter().any(|entry| entry.id == id) {
-            let Brief { owner, reminder, .. } = brief;
+            let Brief { owner, reminder, by, .. } = brief;
+            let reminder = reminder.map(|minutes| ShownReminder { minutes, by: by.filter(|by| is_id(by)) });
             self.entries.push(Entry { id, owner: owner.filter(|owner| is_id(owner)), reminder, text });
         }
     }
@@ -165,7 +166,9 @@ impl<'a> Delivery<'a> {
 struct Brief {
     id: Option<String>,
     owner: Option<String>,
-    reminder: Option<ShownReminder>,
+    /// What the first says, where any are shown.
+    reminder: Option<Option<u32>>,
+    by: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -177,6 +180,10 @@ enum Key {
     Owner,
     #[serde(rename = "reminders")]
     Reminders,
+    #[serde(rename = "createdById")]
+    Creator,
+    #[serde(rename = "modifiedById")]
+    Modifier,
     #[serde(other)]
     Other,
 }
@@ -212,9 +219,10 @@ struct Reminder {
 }
 
 impl Reminders {
-    fn first(self) -> Option<ShownReminder> {
+    /// Minutes of the first.
+    fn first(self) -> Option<Option<u32>> {
         let Self::Are(all) = self else { return None };
-        Some(ShownReminder { minutes: all.first().and_then(|first| u32::try_from(first.seconds / 60).ok()) })
+        Some(all.first().and_then(|first| u32::try_from(first.seconds / 60).ok()))
     }
 }
 
@@ -240,6 +248,8 @@ impl<'de> Visitor<'de> for Reader {
                 Key::Id => brief.id = map.next_value::<Text>()?.into(),
                 Key::Owner => brief.owner = map.next_value::<Text>()?.into(),
                 Key::Reminders => brief.reminder = map.next_value::<Reminders>()?.first(),
+                Key::Creator => brief.by = brief.by.or(map.next_value::<Text>()?.into()),
+                Key::Modifier => brief.by = Option::from(map.next_value::<Text>()?).or(brief.by),
                 Key::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -335,11 +345,19 @@ mod tests {
         assert_eq!(found.entries[0].reminder, None);
         let shown = |reminders: &str| {
             let body = format!(r#"[{{"reminders":{reminders},"id":"a1"}}]"#);
-            entries(body.as_bytes()).expect("an array").entries[0].reminder.map(|shown| shown.minutes)
+            entries(body.as_bytes()).expect("an array").entries.remove(0).reminder.map(|shown| shown.minutes)
         };
         assert_eq!(shown("[]"), Some(None));
         assert_eq!(shown(r#"[{"type":"Popup","seconds":900},{"type":"Email","seconds":60}]"#), Some(Some(15)));
         assert_eq!((shown("null"), shown(r#"[{"seconds":-1}]"#)), (None, None));
+        let by = |writers: &str| {
+            let body = format!(r#"[{{{writers}"reminders":[],"id":"a1"}}]"#);
+            entries(body.as_bytes()).expect("an array").entries.remove(0).reminder.expect("shown").by
+        };
+        assert_eq!(by(""), None);
+        assert_eq!(by(r#""createdById":"u1","modifiedById":null,"#).as_deref(), Some("u1"));
+        assert_eq!(by(r#""modifiedById":"u2","createdById":"u1","#).as_deref(), Some("u2"));
+        assert_eq!(by(r#""modifiedById":"../u2","#), None);
         assert_eq!(entries(b"[]").expect("an array"), Delivery::default());
         assert_eq!(entries(b"[ ] ").expect("an array"), Delivery::default());
         assert!(matches!(entries(br#"{"id":"a1"}"#), Err(Malformed::NotAnArray)));

@@ -104,8 +104,11 @@ pub struct Change {
 }
 
 /// The reminder that whoever wrote a record last sees of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShownReminder {
     /// Minutes before; none when there is no reminder.
     pub minutes: Option<u32>,
+    /// Who wrote then, where the hint says so: it does when somebody else had written before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }

@@ -20,6 +20,7 @@ use super::items::Place;
 use super::reconcile::{Ending, Report, Task, Written};
 use crate::app::App;
 use crate::app::circuits::System;
+use crate::app::settings::ENABLED;
 use crate::schedule::preview::Line;
 use crate::trace::Context;
 
@@ -29,6 +30,8 @@ const WAITS: &str = "waiting for the grace of a deletion";
 const SWITCHED_OFF: &str = "synchronisation is switched off in the settings";
 /// How long it waits then; switching on takes it up at once.
 const UNTIL_SWITCHED_ON: TimeDelta = TimeDelta::days(1);
+/// How long it waits where it has been switched on and this process does not know yet.
+const UNTIL_HEARD_OF: TimeDelta = TimeDelta::seconds(1);
 /// How long a change waits before it looks again whether somebody has signed in or mended something.
 const WAIT_FOR_PEOPLE: TimeDelta = TimeDelta::minutes(2);
 /// The same for what an operator mends elsewhere, such as an expired secret: nothing tells us.
@@ -93,14 +96,29 @@ async fn handle_in_trace(worker: &Worker, unit: Unit) {
         let outcome = attempt(worker, &ending).await;
         record(app, &ending, outcome, began).await
     } else {
-        let until = app.clock().now() + UNTIL_SWITCHED_ON;
-        let parked = messages::park(app.store().write(), &unit, until, SWITCHED_OFF, unit.attempts()).await;
-        parked.map(drop).map_err(WorkError::from)
+        wait_until_switched_on(app, &unit).await
     };
     if let Err(error) = recorded {
         app.membership().lead_astray(&unit.lease);
         tracing::error!(error = sentence(&error), message.ids = ?unit.ids(), "the end of a message could not be recorded");
     }
+}
+
+/// Puts a unit aside while everything is switched off. Whoever switches on takes up what waits then: a unit that is put aside
+/// just after that would be forgotten, and so would one of a process that has not heard of it yet.
+async fn wait_until_switched_on(app: &App, unit: &Unit) -> Result<(), WorkError> {
+    let was_on = is_on(app).await?;
+    let until = app.clock().now() + if was_on { UNTIL_HEARD_OF } else { UNTIL_SWITCHED_ON };
+    messages::park(app.store().write(), unit, until, SWITCHED_OFF, unit.attempts()).await?;
+    if !was_on && is_on(app).await? {
+        crate::schedule::first::unpark(app).await?;
+    }
+    Ok(())
+}
+
+/// What is stored, which this process may not have heard of.
+async fn is_on(app: &App) -> Result<bool, WorkError> {
+    Ok(store::settings::get_as(app.store().read(), ENABLED).await?.unwrap_or(true))
 }
 
 async fn attempt(worker: &Worker, ending: &Ending<'_>) -> Result<Report, WorkError> {

@@ -2,13 +2,15 @@
 //! chromedriver's own endpoints: the console (`se/log`) and the DevTools protocol (`goog/cdp/execute`).
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::ops::Deref;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// What chromedriver refused: the error code of the protocol, and its sentence.
@@ -36,9 +38,22 @@ pub type Element = String;
 /// The key under which references to elements travel (WebDriver, 12.2 "Elements").
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// Without it these tests fail, unless they are left out on purpose.
 /// So often it is started until it has a port.
 const STARTS: usize = 10;
+/// At most so many are at work at a time: each is busy, and most tests want one.
+const MOST: usize = 5;
+/// Starts it beside a folder for the profile. Who started it may end without a word, which closes the pipe: then it ends as
+/// well, with its Chromium.
+const BESIDE: &str = r#"command -v chromedriver >/dev/null || exit 127
+chromedriver --port=0 &
+exec >&-
+read -r _
+kill $!
+pkill -KILL -f -- "--user-data-dir=$0"
+rm -rf "$0""#;
+/// What a shell ends with that finds no command.
+const NOT_FOUND: i32 = 127;
+/// Without it these tests fail, unless they are left out on purpose.
 const HINT: &str = "chromedriver cannot be started: `tests/run` installs it (Debian packages chromium and chromium-driver); \
                     TEST_WITHOUT_BROWSER=1 leaves these tests out";
 
@@ -51,22 +66,70 @@ pub fn without_browser() -> bool {
     is_left_out
 }
 
-/// One browser with a fresh profile, and one window of it.
+/// A browser at one window, of nobody: it holds nothing of the test before.
+pub struct Lent {
+    lang: String,
+    driver: Option<Driver>,
+}
+
+/// Browsers that nobody has at the moment, by their languages, and how many are lent.
+static BROWSERS: Mutex<(Vec<(String, Driver)>, usize)> = Mutex::new((Vec::new(), 0));
+static RETURNED: Condvar = Condvar::new();
+
+impl Lent {
+    /// `lang` is what the browser asks pages for. Waits while many are lent.
+    pub fn new(lang: &str) -> Self {
+        let browsers = BROWSERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let many = |(_, lent): &mut (_, usize)| *lent >= MOST;
+        let mut browsers = RETURNED.wait_while(browsers, many).unwrap_or_else(PoisonError::into_inner);
+        browsers.1 += 1;
+        let mut lent = Self { lang: lang.to_owned(), driver: None };
+        let at = browsers.0.iter().position(|(of, _)| of == lang);
+        lent.driver = at.map(|at| browsers.0.swap_remove(at).1);
+        drop(browsers);
+        lent.driver.get_or_insert_with(|| Driver::start(lang));
+        lent
+    }
+}
+
+impl Deref for Lent {
+    type Target = Driver;
+
+    fn deref(&self) -> &Driver {
+        self.driver.as_ref().unwrap()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let driver = self.driver.take().filter(|driver| !std::thread::panicking() && driver.forget().is_ok());
+        let mut browsers = BROWSERS.lock().unwrap_or_else(PoisonError::into_inner);
+        browsers.1 -= 1;
+        if let Some(driver) = driver {
+            browsers.0.push((std::mem::take(&mut self.lang), driver));
+        }
+        RETURNED.notify_one();
+    }
+}
+
+/// One browser with a profile of its own.
 pub struct Driver {
     child: Child,
+    // While this pipe is open it lives.
+    input: Option<ChildStdin>,
     // The pipe stays open: who writes to a closed one is ended.
     _output: BufReader<ChildStdout>,
     base: String,
     client: reqwest::Client,
     runtime: Runtime,
-    _profile: TempDir,
 }
 
 impl Driver {
-    /// `lang` is what the browser asks pages for.
-    pub fn start(lang: &str) -> Self {
+    fn start(lang: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (child, output, port) = (0..STARTS).find_map(|_| listening(lang)).expect("chromedriver finds no port");
+        let profile = tempfile::tempdir().unwrap().keep();
+        let (mut child, output, port) =
+            (0..STARTS).find_map(|_| listening(lang, &profile)).expect("chromedriver finds no port");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(180))
@@ -74,13 +137,32 @@ impl Driver {
             .pool_max_idle_per_host(0)
             .build()
             .unwrap();
-        let profile = tempfile::tempdir().unwrap();
         let root = format!("http://127.0.0.1:{port}/session");
-        let mut driver = Self { child, _output: output, base: root.clone(), client, runtime, _profile: profile };
-        let wanted = capabilities(lang, &driver._profile);
+        let input = child.stdin.take();
+        let mut driver = Self { child, input, _output: output, base: root.clone(), client, runtime };
+        let wanted = capabilities(lang, &profile);
         let session = driver.send("POST", "", &wanted).unwrap_or_else(|refusal| panic!("no session: {refusal}"));
         driver.base = format!("{root}/{}", session["sessionId"].as_str().unwrap());
         driver
+    }
+
+    /// Has nothing of any page left: one empty window, no cookies, nothing stored, sizes and colours as at the beginning.
+    fn forget(&self) -> Result<(), Refusal> {
+        if self.get("/window/handles")?.as_array().is_none_or(|handles| handles.len() != 1) {
+            return Err(Refusal::no_such_element("one window"));
+        }
+        let script = "localStorage.clear(); sessionStorage.clear();";
+        self.run(script, &[])?;
+        self.post("/url", &json!({ "url": "about:blank" }))?;
+        for (command, params) in [
+            ("Network.clearBrowserCookies", json!({})),
+            ("Emulation.clearDeviceMetricsOverride", json!({})),
+            ("Emulation.setEmulatedMedia", json!({ "features": [] })),
+        ] {
+            self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": params }))?;
+        }
+        self.console();
+        Ok(())
     }
 
     fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value, Refusal> {
@@ -162,32 +244,32 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // Ends Chromium too.
-        let request = self.client.delete(&self.base);
-        self.runtime.block_on(async { request.send().await.ok() });
-        self.child.kill().ok();
+        drop(self.input.take());
         self.child.wait().ok();
     }
 }
 
 /// A chromedriver and the port it listens on. It takes a free port of IPv6 and wants the same one of IPv4, which somebody else
 /// may have: then it ends, and is to be started again.
-fn listening(lang: &str) -> Option<(Child, BufReader<ChildStdout>, u16)> {
-    let mut child = Command::new("chromedriver")
-        .arg("--port=0")
+fn listening(lang: &str, profile: &Path) -> Option<(Child, BufReader<ChildStdout>, u16)> {
+    let mut child = Command::new("sh")
+        .args(["-c", BESIDE])
+        .arg(profile)
         // Times are shown in the browser's zone.
         .env("TZ", "UTC")
         .env("LANGUAGE", lang)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .expect(HINT);
+        .unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     if let Some(port) = port(&mut output) {
         return Some((child, output, port));
     }
-    child.wait().unwrap();
+    drop(child.stdin.take());
+    let ended = child.wait().unwrap();
+    assert_ne!(ended.code(), Some(NOT_FOUND), "{HINT}");
     None
 }
 
@@ -202,7 +284,7 @@ fn port(output: &mut impl BufRead) -> Option<u16> {
     None
 }
 
-fn capabilities(lang: &str, profile: &TempDir) -> Value {
+fn capabilities(lang: &str, profile: &Path) -> Value {
     let args = [
         "--headless=new".to_owned(),
         // The profile is a temporary folder and the pages are ours; as root Chromium runs only so.
@@ -220,7 +302,7 @@ fn capabilities(lang: &str, profile: &TempDir) -> Value {
         "--force-color-profile=srgb".to_owned(),
         format!("--lang={lang}"),
         format!("--accept-lang={lang}"),
-        format!("--user-data-dir={}", profile.path().display()),
+        format!("--user-data-dir={}", profile.display()),
         "--window-size=1280,860".to_owned(),
     ];
     json!({ "capabilities": { "alwaysMatch": {

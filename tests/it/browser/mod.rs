@@ -1,5 +1,5 @@
-//! The pages in a real browser: Chromium without a window, driven by [`driver`], used by [`tab`] as people use it. Every test
-//! has a browser of its own, and fails when the console holds an error at its end.
+//! The pages in a real browser: Chromium without a window, driven by [`driver`], used by [`tab`] as people use it. A test
+//! has its browser for itself, which has forgotten the one before, and fails when the console holds an error at its end.
 //!
 //! `TEST_WITHOUT_BROWSER=1` leaves these tests out. `TEST_SCREENSHOTS=DIR` makes [`gallery`] keep pictures of all pages in that
 //! folder; `tests/screenshots` does.

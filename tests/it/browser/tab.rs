@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use serde_json::{Value, json};
 
-use super::driver::{Driver, Element, Refusal};
+use super::driver::{Element, Lent, Refusal};
 use crate::support::World;
 
 /// Keys that are no characters.
@@ -49,7 +49,7 @@ return found.length === 1 ? found[0] : found.length;
 /// A window of a browser at the service.
 pub struct Tab<'a> {
     world: &'a World,
-    pub driver: Driver,
+    pub driver: Lent,
     /// What the console may say: that a page was refused, which the test wants.
     allowed: Cell<Option<&'static str>>,
 }
@@ -61,7 +61,7 @@ impl World {
     }
 
     pub fn tab_in(&self, lang: &str) -> Tab<'_> {
-        Tab { world: self, driver: Driver::start(lang), allowed: Cell::new(None) }
+        Tab { world: self, driver: Lent::new(lang), allowed: Cell::new(None) }
     }
 
     /// A window of the holder of the admin token.

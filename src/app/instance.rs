@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ struct Inner {
     alone: String,
     /// When the last sign of life was given that the database has taken.
     beat: Mutex<Option<Instant>>,
+    /// Whether another process serves on the same database, as far as was seen.
+    company: AtomicBool,
     /// Leases, how many units of each, and when it ends.
     in_hand: Mutex<BTreeMap<String, (usize, DateTime<Utc>)>>,
     /// Leases under which there may be something that nobody has in hand.
@@ -73,9 +76,16 @@ impl Membership {
             silence,
             alone,
             beat: Mutex::default(),
+            company: AtomicBool::new(true),
             in_hand: Mutex::default(),
             astray: Mutex::default(),
         }))
+    }
+
+    /// Whether another process may have received something of which nobody tells this one.
+    #[must_use]
+    pub fn has_company(&self) -> bool {
+        self.0.company.load(Ordering::Relaxed)
     }
 
     /// A name for a lease of messages: of this process, and of no other call.
@@ -255,7 +265,7 @@ async fn tick(
     let (membership, store, now) = (app.membership(), app.store(), app.clock().now());
     let mut silent = Vec::new();
     match store.holder() {
-        Holder::Alone => {}
+        Holder::Alone => membership.0.company.store(false, Ordering::Relaxed),
         Holder::Lost => {
             // Only when nobody works any more on what others have by now.
             if app.locks().is_empty() && membership.is_empty_handed() {
@@ -270,8 +280,10 @@ async fn tick(
             } else {
                 store.lose(&id);
             }
-            let others = instances::list(store.pulse()).await?.into_iter().filter(|one| *one.id != *id);
-            silent = watch.look(others.collect(), at);
+            let mut others = instances::list(store.pulse()).await?;
+            others.retain(|one| *one.id != *id);
+            membership.0.company.store(!others.is_empty(), Ordering::Relaxed);
+            silent = watch.look(others, at);
         }
     }
     let seen = signals::all(store.pulse()).await?;

@@ -197,6 +197,6 @@ async fn rest(app: &App) {
     tokio::select! {
         () = app.shutdown().cancelled() => {}
         () = app.queue().wake().notified() => {}
-        () = tokio::time::sleep(if app.store().is_shared() { REST_BESIDE_OTHERS } else { REST }) => {}
+        () = tokio::time::sleep(if app.membership().has_company() { REST_BESIDE_OTHERS } else { REST }) => {}
     }
 }

@@ -304,6 +304,17 @@ impl App {
         self.0.runtime.spawn(crate::trace::carried(work)).await.ok()
     }
 
+    /// Works in the context of the runtime of the process: connections to the database that are opened by it belong to that, and
+    /// outlive the HTTP worker that polls it.
+    pub async fn within<F: Future>(&self, work: F) -> F::Output {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|context| {
+            let _entered = self.0.runtime.enter();
+            work.as_mut().poll(context)
+        })
+        .await
+    }
+
     /// The token of the admin API.
     #[must_use]
     pub fn admin_token(&self) -> &SecretString {

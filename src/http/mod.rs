@@ -84,13 +84,13 @@ fn configure(routes: &mut ServiceConfig, receives: bool) {
     routes.default_service(web::to(async || Problem::not_found("there is nothing at this address")));
 }
 
-/// Handles a request within the trace that it names, or that begins with it.
+/// Handles a request within the trace that it names, or that begins with it, and within the runtime of the process.
 async fn in_trace(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let given = request.headers().get(trace::HEADER).and_then(|value| value.to_str().ok());
-    let Some(app) = request.app_data::<web::Data<App>>() else { return next.call(request).await };
+    let Some(app) = request.app_data::<web::Data<App>>().cloned() else { return next.call(request).await };
     let context = trace::Context::after(given, app.ids());
     let span = tracing::debug_span!(
         "request",
@@ -100,7 +100,7 @@ async fn in_trace(
         http.request.method = request.method().as_str(),
         url.path = request.path(),
     );
-    context.scope(next.call(request).instrument(span)).await
+    app.within(context.scope(next.call(request).instrument(span))).await
 }
 
 /// A resource that refuses the methods that it does not have, and names those that it has (RFC 9110, 15.5.6).

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use store::holds::{self, HoldKind, HoldState};
 
 use crate::app::App;
+use crate::work::brake;
 use crate::work::error::WorkError;
-use crate::work::handle;
 
 /// Holds that were dealt with since the process began.
 pub(super) type Known = BTreeSet<String>;
@@ -20,8 +20,8 @@ pub(super) async fn tick(app: &App, known: &mut Known) -> Result<(), WorkError> 
                 continue;
             };
             match state {
-                HoldState::Discarded => handle::discard(app, &hold.user_id, decided).await?,
-                _ => handle::release(app, &hold.user_id).await?,
+                HoldState::Discarded => brake::discard(app, &hold.user_id, decided).await?,
+                _ => brake::release(app, &hold.user_id).await?,
             }
             known.insert(hold.id);
         }

@@ -1,16 +1,13 @@
 //! One message: from the lease to its end.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::json;
 use store::bindings::{self, BindingState};
-use store::holds::{self, HoldKind, HoldState};
 use store::jobs::{self, Counters};
 use store::messages::{self, Unit};
 use store::settle::Settlement;
-use sync::{Cause, Change, Deletions, LinkState, Reason, ShownReminder, Target};
+use sync::{Cause, Change, ShownReminder, Target};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
@@ -21,7 +18,6 @@ use super::reconcile::{Ending, Report, Task, Written};
 use crate::app::App;
 use crate::app::circuits::System;
 use crate::app::settings::ENABLED;
-use crate::schedule::preview::Line;
 use crate::trace::Context;
 
 /// What is written beside a message that waits for the grace of a deletion: it is no failure.
@@ -42,12 +38,6 @@ const ODD_ATTEMPTS: u32 = 5;
 const WAIT_FOR_MAILBOX: TimeDelta = TimeDelta::seconds(15);
 /// How long after the next attempt with a refused credential is allowed.
 const AFTER_THE_NEXT_ATTEMPT: Duration = Duration::from_millis(250);
-/// At most so many deletions are told one by one.
-const LINES: usize = 100;
-/// Deletions of a user within this time are looked at together.
-const TOGETHER: TimeDelta = TimeDelta::minutes(10);
-/// What is found so soon after a hold was confirmed belongs to it.
-const ON_ITS_WAY: TimeDelta = TimeDelta::minutes(1);
 
 /// Works on a unit and records what became of it, in the trace of whoever told of it last. Never fails: what cannot be recorded
 /// is leased again when its lease ends.
@@ -174,8 +164,10 @@ async fn record(
             if let Report::Series(ids) = &report {
                 follow(app, unit, ids).await?;
             }
-            if let Report::Held(reason) = &report {
-                hold(app, unit, reason).await?;
+            if let Report::Held(reason) = &report
+                && let Some(user) = owner(app, unit).await?
+            {
+                super::brake::raise(app, &user, reason).await?;
             }
             if !ending.is_over() {
                 end(app, unit, &report, now).await?;
@@ -320,83 +312,6 @@ async fn follow(app: &App, unit: &Unit, ids: &[String]) -> Result<(), WorkError>
     crate::schedule::publish(app, targets, *cause, job.as_deref()).await
 }
 
-/// Raises a hold for the deletions of a user, once.
-async fn hold(app: &App, unit: &Unit, reason: &Reason) -> Result<(), WorkError> {
-    let Some(user) = owner(app, unit).await? else { return Ok(()) };
-    // Many deletions come at once, to several workers: each would find no hold, and raise its own.
-    let _alone = app.locks().acquire(format!("hold:{user}")).await?;
-    let now = app.clock().now();
-    let waiting = waiting(app, &user, now).await?;
-    let lines: Vec<Line> = waiting.values().filter_map(Line::deletion).take(LINES).collect();
-    let summary = json!({ "reason": reason.to_string(), "deletes": waiting.len(), "lines": lines });
-    let write = app.store().write();
-    match holds::latest(write, &user, HoldKind::MassDeletion).await? {
-        Some(hold) if hold.state == HoldState::Open => {
-            holds::restate(write, &hold.id, &summary).await?;
-        }
-        _ => {
-            tracing::warn!(user.id = user, %reason, "a hold was raised");
-            holds::open(write, &app.ids().next(), HoldKind::MassDeletion, &user, &summary, now).await?;
-        }
-    }
-    Ok(())
-}
-
-/// The deletions of a user that wait together: those of the last ten minutes, or since ten minutes before the open hold. What
-/// is confirmed and only still to be carried out does not count. Of a deleted series there is one, however many occurrences it
-/// had.
-async fn waiting(app: &App, user: &str, now: DateTime<Utc>) -> Result<BTreeMap<String, sync::Link>, WorkError> {
-    let hold = holds::latest(app.store().read(), user, HoldKind::MassDeletion).await?;
-    let links = store::links::of_user_in(app.store().read(), user, &["deleting"]).await?;
-    let first = match &hold {
-        Some(hold) if hold.state == HoldState::Open => hold.created.min(now) - TOGETHER,
-        _ => now - TOGETHER,
-    };
-    let open = |link: &sync::Link| {
-        let is_new = |since: DateTime<Utc>| since > first && !hold.as_ref().is_some_and(|hold| covers(hold, since));
-        matches!(link.state, LinkState::Deleting { since, .. } if is_new(since))
-    };
-    let unit =
-        |link: &sync::Link| link.occurrence.as_ref().map_or_else(|| link.id.clone(), |(series, _)| series.clone());
-    Ok(links.into_iter().filter(open).map(|link| (unit(&link), link)).collect())
-}
-
-/// The deletions of a user that wait together, and whether an administrator has confirmed them.
-///
-/// # Errors
-/// When the database cannot be read.
-pub async fn deletions(app: &App, link: &sync::Link, now: DateTime<Utc>) -> Result<Deletions, WorkError> {
-    let (read, user) = (app.store().read(), link.owner.as_str());
-    let hold = holds::latest(read, user, HoldKind::MassDeletion).await?;
-    let since = if let LinkState::Deleting { since, .. } = link.state { since } else { now };
-    Ok(Deletions {
-        waiting: waiting(app, user, now).await?.len() as u64,
-        links: store::links::count_of_user(read, user).await?,
-        held: hold.as_ref().is_some_and(|hold| hold.state == HoldState::Open),
-        confirmed: hold.as_ref().is_some_and(|hold| covers(hold, since)),
-    })
-}
-
-/// True when that hold was confirmed for a deletion that was found at that time: for what waited then, and for what was on its
-/// way with it.
-fn covers(hold: &holds::Hold, since: DateTime<Utc>) -> bool {
-    hold.state == HoldState::Confirmed && hold.decided.is_some_and(|decided| since < decided + ON_ITS_WAY)
-}
-
-/// Looks again at everything that a confirmed hold kept back.
-///
-/// # Errors
-/// When the queue or the database cannot be written.
-pub async fn release(app: &App, user: &str) -> Result<(), WorkError> {
-    let links = store::links::of_user_in(app.store().read(), user, &["deleting"]).await?;
-    let targets = links.iter().filter_map(|link| match (&link.record_id, link.master()) {
-        (Some(id), _) => Some(Target::Record { kind: link.kind, id: id.clone() }),
-        (None, Some(master)) => Some(target_of(master)),
-        (None, None) => None,
-    });
-    crate::schedule::publish(app, targets.collect::<Vec<_>>(), Cause::Manual, None).await
-}
-
 /// Where a copy is looked at.
 #[must_use]
 pub fn target_of(replica: &sync::Replica) -> Target {
@@ -405,22 +320,6 @@ pub fn target_of(replica: &sync::Replica) -> Target {
         None => Target::Event { user, id },
         Some(list) => Target::Todo { user, list: list.clone(), id },
     }
-}
-
-/// Gives up the deletions that a hold kept back until it was discarded: what is gone stays gone, what is left stays, and the pairs are parted.
-///
-/// # Errors
-/// When the database cannot be written.
-pub async fn discard(app: &App, user: &str, decided: DateTime<Utc>) -> Result<(), WorkError> {
-    let now = app.clock().now();
-    for link in store::links::of_user_in(app.store().read(), user, &["deleting"]).await? {
-        if matches!(link.state, LinkState::Deleting { since, .. } if since > decided) {
-            continue;
-        }
-        let parted = sync::Link { state: LinkState::Tombstone { since: now }, ..link };
-        store::links::save_alone(app.store(), &parted, now).await?;
-    }
-    Ok(())
 }
 
 /// Where the same pair is hinted at: whichever end was named, both were looked at.

@@ -3,6 +3,7 @@
 //! - [`dispatch`] leases due messages from the store and hands each to a task, a bounded number at a time;
 //! - [`received`] has among the messages what the receivers have appended to the inbox;
 //! - [`handle`] turns one message into calls of [`reconcile`] and decides what becomes of it: done, later, parked, dead;
+//! - [`brake`] is where many deletions wait for a word;
 //! - [`intake`] finds or makes the link of an end that has none;
 //! - [`reconcile`] holds its lock, reads both ends afresh and decides; [`apply`] executes, absorbs and stores; [`pair`] is what
 //!   is told of a pair without asking;
@@ -18,6 +19,7 @@
 //! marker, or the equal content, of what may have been created is looked up before anything is created again.
 
 pub mod apply;
+pub mod brake;
 pub mod context;
 pub mod copies;
 pub mod dispatch;

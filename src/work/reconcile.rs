@@ -415,7 +415,7 @@ impl Task<'_> {
             };
         let one_gone = matches!((record, item), (Seen::Gone, Seen::Present(_)) | (Seen::Present(_), Seen::Gone));
         let deletions = match link {
-            Some(link) if one_gone => super::handle::deletions(self.app, link, now).await?,
+            Some(link) if one_gone => super::brake::deletions(self.app, link, now).await?,
             _ => sync::Deletions::default(),
         };
         let grace = chrono::Duration::from_std(self.app.config().sync.deletion_grace).unwrap_or_default();

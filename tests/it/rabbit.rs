@@ -214,6 +214,57 @@ fn a_wrong_password_or_virtual_host_is_said_with_its_remedy_and_the_password_is_
 }
 
 #[test]
+fn a_user_that_lacks_rights_is_said_with_the_remedy_and_works_once_it_has_them() {
+    if without_broker() {
+        return;
+    }
+    let server = Server::broker();
+    let (_, place) = server.url.split_once('@').unwrap();
+    server.control(&["add_user", "weak", "hush-hush"]);
+    server.control(&["set_permissions", "-p", "/", "weak", "^$", "^$", "^$"]);
+    let url = format!("amqp://weak:hush-hush@{place}");
+    let mut world = Setup::default().env("QUEUE__URL", &url).env("QUEUE__PREFIX", "it-weak").prepare();
+    world.product.start();
+    world.eventually("it answers", || world.answers());
+    let says = "it has to configure, write and read the queues that begin with queue.prefix, and to write amq.default";
+    world.eventually("readyz says what is missing", || queue_state(&world).2.contains(says));
+    let said = doctor(&world);
+    assert!(said.contains("does not let `weak` do that") && said.contains(says), "{said}");
+    assert!(![said, world.product.log()].iter().any(|text| text.contains("hush-hush")));
+    // What is said to be enough is given, and no more.
+    let (own, write) = (r"^it-weak\.", r"^(it-weak\..*|amq\.default)$");
+    server.control(&["set_permissions", "-p", "/", "weak", own, write, own]);
+    world.eventually("it is ready", || queue_state(&world).0 == 200);
+    world.set_up(&["anna"]);
+    world.pair("With rights", json!({}));
+    drop(world);
+    drop(server);
+}
+
+#[test]
+fn over_tls_a_certificate_that_the_machine_trusts_is_asked_for() {
+    if without_broker() {
+        return;
+    }
+    let (server, encrypted, root) = Server::broker_with_tls();
+    let setup = || Setup::default().env("QUEUE__URL", &encrypted).env("QUEUE__PREFIX", "it-tls");
+    {
+        let mut world = setup().prepare();
+        world.product.start();
+        world.eventually("it answers", || world.answers());
+        let says = "amqps:// needs a certificate that this machine trusts";
+        world.eventually("readyz says what is wrong", || queue_state(&world).2.contains(says));
+        assert!(doctor(&world).contains(says));
+    }
+    let world = setup().env("SSL_CERT_FILE", &root).start();
+    world.pair("Encrypted", json!({}));
+    assert_eq!(deliver(&world, 1).0, 200);
+    world.settle();
+    drop(world);
+    drop(server);
+}
+
+#[test]
 fn a_queue_that_is_there_and_of_another_kind_is_said_and_is_ours_once_it_is_gone() {
     if without_broker() {
         return;

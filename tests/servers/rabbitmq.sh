@@ -1,6 +1,7 @@
 #!/bin/sh
 # A private RabbitMQ node for tests, on loopback, without systemd.
-#   rabbitmq.sh start DIR [PORT]   makes or starts the one that lives in DIR and prints its URL; without PORT a free one
+#   rabbitmq.sh start DIR [PORT]   makes or starts the one that lives in DIR and prints its URL; without PORT a free one. Where
+#                                  certificate.sh has been there, it speaks TLS too, at the port in DIR/tls/port
 #   rabbitmq.sh stop DIR           ends it in order
 #   rabbitmq.sh kill DIR           ends it with SIGKILL; what was confirmed is there after the next start
 #   rabbitmq.sh ctl DIR ...        rabbitmqctl
@@ -57,6 +58,17 @@ log.console = false
 vm_memory_high_watermark.absolute = 1GB
 disk_free_limit.absolute = 100MB
 END
+    if [ -f "$dir/tls/root.pem" ]; then
+        [ -s "$dir/tls/port" ] || (free_port) >"$dir/tls/port"
+        cat >>"$dir/rabbitmq.conf" <<END
+listeners.ssl.1 = 127.0.0.1:$(cat "$dir/tls/port")
+ssl_options.cacertfile = $dir/tls/root.pem
+ssl_options.certfile = $dir/tls/certificate.pem
+ssl_options.keyfile = $dir/tls/key.pem
+ssl_options.verify = verify_none
+ssl_options.fail_if_no_peer_cert = false
+END
+    fi
     # A shell of its own without the caller's output: whoever reads the URL from a pipe waits until nobody holds it.
     (exec >"$dir/out" 2>&1 </dev/null; exec setsid "$bin/rabbitmq-server") &
     # Erlang starts in seconds, and in minutes on a machine that is busy with much else.

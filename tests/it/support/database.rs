@@ -171,6 +171,18 @@ impl Server {
         Self { script, folder, url }
     }
 
+    /// A RabbitMQ that speaks TLS too: its address so, and the file of the root that signs for it.
+    pub fn broker_with_tls() -> (Self, String, String) {
+        let (script, folder) = ("rabbitmq.sh", tempfile::tempdir().unwrap());
+        run("certificate.sh", &["make"], folder.path());
+        let url = run(script, &["start"], folder.path());
+        let tls = folder.path().join("server/tls");
+        let port = std::fs::read_to_string(tls.join("port")).unwrap();
+        let encrypted = format!("amqps://guest:guest@localhost:{}/%2f", port.trim());
+        let root = tls.join("root.pem").display().to_string();
+        (Self { script, folder, url }, encrypted, root)
+    }
+
     /// SIGKILL.
     pub fn kill(&self) {
         run(self.script, &["kill"], self.folder.path());

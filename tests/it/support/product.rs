@@ -30,7 +30,9 @@ fn prepared(wrapper: &[&str], args: &[&str], env: &BTreeMap<String, String>, fol
         command.env("RUST_LOG", "info");
     }
     command.env("NO_COLOR", "1");
-    command.envs(env.iter().map(|(key, value)| (format!("ESPO_OUTLOOK_{key}"), value)));
+    // What is no setting of ours is called as it is called everywhere.
+    let name = |key: &str| if key.starts_with("SSL_") { key.to_owned() } else { format!("ESPO_OUTLOOK_{key}") };
+    command.envs(env.iter().map(|(key, value)| (name(key), value)));
     command
 }
 

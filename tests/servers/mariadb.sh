@@ -27,7 +27,7 @@ start)
     (exec >/dev/null 2>&1 </dev/null
     as mysql setsid mariadbd --no-defaults --datadir="$dir/data" --tmpdir="$dir/tmp" --port="$port" \
         --bind-address=127.0.0.1 --socket="$dir/socket" --pid-file="$dir/pid" --log-error="$dir/log" --skip-name-resolve --max-connections=400 \
-        --innodb-flush-log-at-trx-commit=2 --innodb-flush-method=nosync --innodb-log-file-size=64M \
+        --innodb-flush-log-at-trx-commit=2 --innodb-flush-method=nosync --innodb-log-file-size=64M --debug-no-sync \
         ) &
     tries=0
     until mariadb-admin --no-defaults --user=root --host=127.0.0.1 --port="$port" ping >/dev/null 2>&1; do

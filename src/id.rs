@@ -32,7 +32,12 @@ struct Last {
     step: u16,
     /// How much was drawn from a seed.
     drawn: u64,
+    /// Random bytes for what is no secret: to ask the machine each time would cost more than all the rest of an id.
+    random: Vec<u8>,
 }
+
+/// So much is asked for at once.
+const STOCK: usize = 2048;
 
 impl Ids {
     /// Random ids.
@@ -51,9 +56,8 @@ impl Ids {
     #[must_use]
     pub fn next(&self) -> String {
         let now = u64::try_from(self.0.clock.now().timestamp_millis()).unwrap_or_default();
-        let mut random = [0_u8; 10];
-        random.copy_from_slice(&self.draw()[..10]);
         let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut random = self.some(&mut last);
         if now > last.millis {
             (last.millis, last.step) = (now, 0);
         } else if last.step < 0x0fff {
@@ -72,12 +76,11 @@ impl Ids {
         URL_SAFE_NO_PAD.encode(self.draw())
     }
 
-    /// Two numbers of 16 and 8 random bytes, as hexadecimal digits: a trace and a step of it.
+    /// Two random numbers, for a trace and a step of it.
     #[must_use]
-    pub fn trace(&self) -> (String, String) {
-        let drawn = self.draw();
-        let (trace, rest) = drawn.split_at(16);
-        (hex::encode(trace), hex::encode(rest.get(..8).unwrap_or_default()))
+    pub fn trace(&self) -> ([u8; 16], [u8; 8]) {
+        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.some(&mut last), self.some(&mut last))
     }
 
     /// A random number in `0.0..1.0`, for jitter.
@@ -88,13 +91,30 @@ impl Ids {
     }
 
     fn draw(&self) -> [u8; 32] {
-        let Some(seed) = self.0.seed else { return chacha20poly1305::Key::generate().into() };
-        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.drawn += 1;
-        let mut hash = Sha256::new();
-        hash.update(seed.to_be_bytes());
-        hash.update(last.drawn.to_be_bytes());
-        hash.finalize().into()
+        if self.0.seed.is_none() {
+            return <[u8; 32]>::generate();
+        }
+        self.some(&mut self.0.last.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// So many bytes of the stock.
+    fn some<const N: usize>(&self, last: &mut Last) -> [u8; N] {
+        let mut bytes = [0; N];
+        if last.random.len() < N {
+            match self.0.seed {
+                None => last.random.extend_from_slice(&<[u8; STOCK]>::generate()),
+                Some(seed) => {
+                    last.drawn += 1;
+                    let mut hash = Sha256::new();
+                    hash.update(seed.to_be_bytes());
+                    hash.update(last.drawn.to_be_bytes());
+                    last.random = hash.finalize().to_vec();
+                }
+            }
+        }
+        let rest = last.random.len().saturating_sub(N);
+        bytes.iter_mut().zip(last.random.drain(rest..)).for_each(|(to, from)| *to = from);
+        bytes
     }
 }
 

@@ -5,6 +5,7 @@
 //! (version 00). In logs it is `trace.id` and `span.id`.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use tracing::Instrument as _;
@@ -19,13 +20,21 @@ tokio::task_local! {
 }
 
 /// Where something stands in a trace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Context {
-    trace: String,
-    span: String,
-    parent: Option<String>,
-    flags: u8,
+    /// `traceparent`, of version 00.
+    text: [u8; LENGTH],
+    /// The step before.
+    parent: Option<[u8; SPAN.end - SPAN.start]>,
 }
+
+/// The length of a `traceparent`, and where in it the parts are.
+const LENGTH: usize = 55;
+const TRACE: Range<usize> = 3..35;
+const SPAN: Range<usize> = 36..52;
+const FLAGS: Range<usize> = 53..55;
+/// A new trace, which somebody should record.
+const EMPTY: &[u8; LENGTH] = b"00-00000000000000000000000000000000-0000000000000000-01";
 
 /// A text that is no `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,14 +59,24 @@ impl FromStr for Context {
             return Err(Malformed);
         }
         let flags = u8::from_str_radix(flags, 16).ok().filter(|_| flags.len() == 2).ok_or(Malformed)?;
-        Ok(Self { trace: trace.to_owned(), span: span.to_owned(), parent: None, flags })
+        let mut context = Self { text: *EMPTY, parent: None };
+        context.text[TRACE].copy_from_slice(trace.as_bytes());
+        context.text[SPAN].copy_from_slice(span.as_bytes());
+        // It refuses only what is of another length.
+        hex::encode_to_slice([flags], &mut context.text[FLAGS]).ok();
+        Ok(context)
     }
 }
 
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{}-{}-{:02x}", self.trace, self.span, self.flags)
+        f.write_str(text(&self.text))
     }
+}
+
+/// Hexadecimal digits and hyphens.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 impl Context {
@@ -65,34 +84,38 @@ impl Context {
     #[must_use]
     pub fn new(ids: &Ids) -> Self {
         let (trace, span) = ids.trace();
-        Self { trace, span, parent: None, flags: 1 }
+        let mut context = Self { text: *EMPTY, parent: None };
+        hex::encode_to_slice(trace, &mut context.text[TRACE]).ok();
+        hex::encode_to_slice(span, &mut context.text[SPAN]).ok();
+        context
     }
 
     /// The next step in the trace that a text names; a new trace when it names none.
     #[must_use]
     pub fn after(parent: Option<&str>, ids: &Ids) -> Self {
-        match parent.and_then(|text| text.parse::<Self>().ok()) {
-            Some(before) => Self { span: ids.trace().1, parent: Some(before.span), ..before },
-            None => Self::new(ids),
-        }
+        let fresh = Self::new(ids);
+        let Some(before) = parent.and_then(|text| text.parse::<Self>().ok()) else { return fresh };
+        let mut next = Self { parent: before.text[SPAN].try_into().ok(), ..before };
+        next.text[SPAN].copy_from_slice(&fresh.text[SPAN]);
+        next
     }
 
     /// The id of the trace.
     #[must_use]
     pub fn trace_id(&self) -> &str {
-        &self.trace
+        text(&self.text[TRACE])
     }
 
     /// The id of this step.
     #[must_use]
     pub fn span_id(&self) -> &str {
-        &self.span
+        text(&self.text[SPAN])
     }
 
     /// The id of the step before, where it was told.
     #[must_use]
     pub fn parent_id(&self) -> Option<&str> {
-        self.parent.as_deref()
+        self.parent.as_ref().map(|parent| text(parent))
     }
 
     /// Does something in this context.
@@ -103,7 +126,7 @@ impl Context {
 
 /// The same work, in the context and the span of whoever asks for it: for work that is done elsewhere.
 pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    let context = CURRENT.try_with(Clone::clone).ok();
+    let context = CURRENT.try_with(|context| *context).ok();
     async move {
         match context {
             Some(context) => context.scope(work).await,

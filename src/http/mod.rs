@@ -58,19 +58,25 @@ pub fn server(app: &App, listener: TcpListener, roles: &BTreeSet<Role>) -> std::
             .app_data(subscriptions.clone())
             .app_data(people.clone())
             .app_data(writes.clone())
-            .wrap(headers())
             .wrap(from_fn(in_trace))
             .configure(|routes| configure(routes, receives))
     });
     Ok(server.listen(listener)?.disable_signals().shutdown_timeout(10).run())
 }
 
-/// All routes.
+/// All routes. Who posts to a receiver is no browser: the headers of the others are not for him.
 fn configure(routes: &mut ServiceConfig, receives: bool) {
     extract::configure(routes);
-    probes::configure(routes);
     if receives {
         receiver::configure(routes);
+    }
+    let others = web::scope("").wrap(headers()).configure(|routes| configure_others(routes, receives));
+    routes.service(others.default_service(web::to(async || Problem::not_found("there is nothing at this address"))));
+}
+
+fn configure_others(routes: &mut ServiceConfig, receives: bool) {
+    probes::configure(routes);
+    if receives {
         oauth::configure(routes);
         ui::configure(routes);
         routes.service(openapi::scope());
@@ -81,7 +87,6 @@ fn configure(routes: &mut ServiceConfig, receives: bool) {
                 .configure(api::configure),
         );
     }
-    routes.default_service(web::to(async || Problem::not_found("there is nothing at this address")));
 }
 
 /// Handles a request within the trace that it names, or that begins with it, and within the runtime of the process.
@@ -116,7 +121,7 @@ fn resource(path: &str, allow: &'static str) -> Resource {
     web::resource(path).default_service(web::to(refuse))
 }
 
-/// Headers of every answer. Scripts and styles are files of ours; nothing comes from elsewhere, and nobody frames us. Browsers
+/// Headers of the answers that a browser may show. Scripts and styles are files of ours; nothing comes from elsewhere, and nobody frames us. Browsers
 /// tell where a form comes from only when the policy lets them (Fetch, "serialized origin"): within our own pages it does.
 fn headers() -> DefaultHeaders {
     DefaultHeaders::new()

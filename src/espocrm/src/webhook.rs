@@ -68,45 +68,92 @@ pub struct Entry<'a> {
     pub text: &'a str,
 }
 
-/// The webhook that a signature header (of either form) claims to be from, to look up its secret.
-#[must_use]
-pub fn webhook_id(header: &str) -> Option<String> {
-    split(header).ok().map(|(id, _)| id)
+/// Whom a delivery claims to be from, and how it proves that.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    first: Header,
+    /// The legacy header, where both are there.
+    second: Option<Header>,
+    is_first_legacy: bool,
 }
 
-/// Checks a delivery; the result is the webhook's id. When both headers are there both must be right; the legacy one alone
-/// is accepted.
-pub fn verify(
-    secret: &[u8],
-    body: &[u8],
-    signature: Option<&str>,
-    legacy: Option<&str>,
-) -> Result<String, BadSignature> {
-    let mut mac = <Hmac<Sha256>>::new_from_slice(secret).map_err(|_| BadSignature::Mismatch)?;
-    mac.update(body);
-    let digest = mac.finalize().into_bytes();
-    let hex = hex::encode(digest);
-    let current = signature.map(|header| check(header, hex.as_bytes())).transpose()?;
-    let legacy = legacy.map(|header| check(header, &digest)).transpose()?;
-    match (current, legacy) {
-        (Some(current), Some(legacy)) if current != legacy => Err(BadSignature::TwoIds),
-        (Some(id), _) | (None, Some(id)) => Ok(id),
-        (None, None) => Err(BadSignature::Missing),
+impl Claim {
+    /// Reads the headers, of which one is enough: the legacy one alone is all that older ones send.
+    ///
+    /// # Errors
+    /// When there is none, or one is not of the documented form.
+    pub fn read(signature: Option<&str>, legacy: Option<&str>) -> Result<Self, BadSignature> {
+        let signature = signature.map(Header::read).transpose()?;
+        let legacy = legacy.map(Header::read).transpose()?;
+        match (signature, legacy) {
+            (Some(first), second) => Ok(Self { first, second, is_first_legacy: false }),
+            (None, Some(first)) => Ok(Self { first, second: None, is_first_legacy: true }),
+            (None, None) => Err(BadSignature::Missing),
+        }
+    }
+
+    /// The webhook's id, to look up its secret.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.first.id()
+    }
+
+    /// Checks it. When both headers are there both must be right, and of one webhook.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub fn verify(&self, secret: &[u8], body: &[u8]) -> Result<(), BadSignature> {
+        let mut mac = <Hmac<Sha256>>::new_from_slice(secret).map_err(|_| BadSignature::Mismatch)?;
+        mac.update(body);
+        let digest: [u8; 32] = mac.finalize().into_bytes().into();
+        let is_right = if self.is_first_legacy { self.first.is(&digest) } else { self.first.is_hex_of(&digest) };
+        if !is_right || self.second.is_some_and(|second| !second.is(&digest)) {
+            return Err(BadSignature::Mismatch);
+        }
+        if self.second.is_some_and(|second| second.id() != self.id()) {
+            return Err(BadSignature::TwoIds);
+        }
+        Ok(())
     }
 }
 
-fn check(header: &str, expected: &[u8]) -> Result<String, BadSignature> {
-    let (id, given) = split(header)?;
-    if bool::from(given.as_slice().ct_eq(expected)) { Ok(id) } else { Err(BadSignature::Mismatch) }
+/// What a header holds at most: an id, a colon, and 64 hexadecimal digits.
+const HEADER: usize = 128;
+
+/// A header, decoded: `id ":" digest`.
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    bytes: [u8; HEADER],
+    colon: usize,
+    length: usize,
 }
 
-fn split(header: &str) -> Result<(String, Vec<u8>), BadSignature> {
-    let bytes = STANDARD.decode(header.trim()).map_err(|_| BadSignature::Malformed)?;
-    // The raw digest may hold colons, the id does not: the first one counts.
-    let colon = bytes.iter().position(|&byte| byte == b':').ok_or(BadSignature::Malformed)?;
-    let (id, digest) = bytes.split_at(colon);
-    let id = std::str::from_utf8(id).ok().filter(|id| is_id(id)).ok_or(BadSignature::Malformed)?;
-    Ok((id.to_owned(), digest.get(1..).unwrap_or_default().to_vec()))
+impl Header {
+    fn read(text: &str) -> Result<Self, BadSignature> {
+        let mut bytes = [0; HEADER];
+        let length = STANDARD.decode_slice(text.trim(), &mut bytes).map_err(|_| BadSignature::Malformed)?;
+        // The raw digest may hold colons, the id does not: the first one counts.
+        let colon = bytes.iter().take(length).position(|&byte| byte == b':').ok_or(BadSignature::Malformed)?;
+        let header = Self { bytes, colon, length };
+        if is_id(header.id()) { Ok(header) } else { Err(BadSignature::Malformed) }
+    }
+
+    fn id(&self) -> &str {
+        self.bytes.get(..self.colon).and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default()
+    }
+
+    fn digest(&self) -> &[u8] {
+        self.bytes.get(self.colon + 1..self.length).unwrap_or_default()
+    }
+
+    fn is(&self, digest: &[u8; 32]) -> bool {
+        bool::from(self.digest().ct_eq(digest))
+    }
+
+    fn is_hex_of(&self, digest: &[u8; 32]) -> bool {
+        let mut given = [0; 32];
+        hex::decode_to_slice(self.digest(), &mut given).is_ok() && bool::from(given.ct_eq(digest))
+    }
 }
 
 /// The entries of a delivery. Of each only that is read which says where to look: many come at once, and their sender waits.
@@ -301,13 +348,23 @@ mod tests {
     const SIGNATURE: &str = "NmIwMzNiNjdlMjBiZGJmYTM6NjA1NjlkNTdiNmJkNTk0ZGM3ZTA2ODdmOTFiY2FkNWNjY2Y2Y2ZjYmUyOGY2ZGUwZjU0M2U2ODI0ZTM1ZGM3Ng==";
     const LEGACY: &str = "NmIwMzNiNjdlMjBiZGJmYTM6YFadV7a9WU3H4Gh/kbytXMz2z8vij23g9UPmgk413HY=";
 
+    fn verify(
+        secret: &[u8],
+        body: &[u8],
+        signature: Option<&str>,
+        legacy: Option<&str>,
+    ) -> Result<String, BadSignature> {
+        let claim = Claim::read(signature, legacy)?;
+        claim.verify(secret, body).map(|()| claim.id().to_owned())
+    }
+
     #[test]
     fn a_recorded_delivery_verifies_by_either_header_and_by_both() {
         for (signature, legacy) in [(Some(SIGNATURE), None), (None, Some(LEGACY)), (Some(SIGNATURE), Some(LEGACY))] {
             assert_eq!(verify(SECRET, BODY, signature, legacy).as_deref(), Ok("6b033b67e20bdbfa3"));
         }
-        assert_eq!(webhook_id(SIGNATURE).as_deref(), Some("6b033b67e20bdbfa3"));
-        assert_eq!(webhook_id(LEGACY).as_deref(), Some("6b033b67e20bdbfa3"));
+        assert_eq!(verify(SECRET, BODY, Some(LEGACY), None), Err(BadSignature::Mismatch));
+        assert_eq!(verify(SECRET, BODY, None, Some(SIGNATURE)), Err(BadSignature::Mismatch));
     }
 
     #[test]
@@ -316,6 +373,13 @@ mod tests {
         body[5] ^= 1;
         assert_eq!(verify(SECRET, &body, Some(SIGNATURE), None), Err(BadSignature::Mismatch));
         assert_eq!(verify(b"2a4ff39c17694329337cb0a9347ba8d7", BODY, None, Some(LEGACY)), Err(BadSignature::Mismatch));
+        let signed = STANDARD.decode(SIGNATURE).expect("base64");
+        for at in "6b033b67e20bdbfa3:".len()..signed.len() {
+            let mut other = signed.clone();
+            other[at] = if other[at] == b'0' { b'1' } else { b'0' };
+            let other = STANDARD.encode(other);
+            assert_eq!(verify(SECRET, BODY, Some(&other), None), Err(BadSignature::Mismatch), "{at}");
+        }
     }
 
     #[test]
@@ -323,13 +387,24 @@ mod tests {
         let other = STANDARD.encode("6b033b67e20bdbfa3:00");
         assert_eq!(verify(SECRET, BODY, Some(SIGNATURE), Some(&other)), Err(BadSignature::Mismatch));
         assert_eq!(verify(SECRET, BODY, Some(&other), Some(LEGACY)), Err(BadSignature::Mismatch));
-        assert_eq!(verify(SECRET, BODY, Some("%%"), Some(LEGACY)), Err(BadSignature::Malformed));
         assert_eq!(verify(SECRET, BODY, None, None), Err(BadSignature::Missing));
     }
 
     #[test]
+    fn a_header_of_another_form_is_malformed() {
+        let long = STANDARD.encode("6b033b67e20bdbfa3:".to_owned() + &"0".repeat(200));
+        let strange = STANDARD.encode("../Admin:00");
+        let words = STANDARD.encode("no colon");
+        for wrong in ["%%", "", &long, &strange, &words] {
+            for (signature, legacy) in [(Some(wrong), None), (None, Some(wrong)), (Some(SIGNATURE), Some(wrong))] {
+                assert_eq!(verify(SECRET, BODY, signature, legacy), Err(BadSignature::Malformed), "{wrong}");
+            }
+        }
+    }
+
+    #[test]
     fn two_webhooks_with_the_same_secret_are_told_apart() {
-        let (_, digest) = split(LEGACY).expect("a signature");
+        let digest = STANDARD.decode(LEGACY).expect("base64").split_off("6b033b67e20bdbfa3:".len());
         let foreign = STANDARD.encode([b"6b033b67bd0c61212:".as_slice(), &digest].concat());
         assert_eq!(verify(SECRET, BODY, Some(SIGNATURE), Some(&foreign)), Err(BadSignature::TwoIds));
     }

@@ -4,12 +4,12 @@
 //! removes the webhook; a 503 is tried again. So whatever may succeed later is a 503.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::http::header::HeaderMap;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use espocrm::webhook::{self, BadSignature, Entry};
+use espocrm::webhook::{self, BadSignature, Claim, Entry};
 use metrics::counter;
 use secrecy::{ExposeSecret as _, SecretString};
 use store::StoreError;
@@ -25,16 +25,15 @@ use crate::queue::Hint;
 /// The webhooks that are known, so that a delivery needs no database. One that is not known here is looked up, so that
 /// `setup espocrm` may run beside the service.
 #[derive(Default)]
-pub struct Webhooks(RwLock<HashMap<String, Known>>);
+pub struct Webhooks(RwLock<HashMap<String, Arc<Known>>>);
 
-#[derive(Clone)]
 struct Known {
     event: String,
     secret: SecretString,
 }
 
 impl Webhooks {
-    fn cached(&self, id: &str) -> Option<Known> {
+    fn cached(&self, id: &str) -> Option<Arc<Known>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
@@ -44,7 +43,7 @@ impl Webhooks {
         let mut all = HashMap::with_capacity(rows.len());
         for Webhook { id, event, secret, .. } in rows {
             match app.vault().open_secret(&secret_purpose(&id), &secret) {
-                Ok(secret) => drop(all.insert(id, Known { event, secret })),
+                Ok(secret) => drop(all.insert(id, Arc::new(Known { event, secret }))),
                 Err(error) => {
                     let remedy = "run `espo-outlook setup espocrm`";
                     tracing::error!(%error, webhook.id = id, remedy, "a webhook's secret cannot be opened");
@@ -90,36 +89,34 @@ pub(super) async fn receive(
         excerpt: Some(as_sent(entry.text)),
         ..Hint::new(change(entry.id, entry.reminder))
     };
-    take_over(&app, found.entries.into_iter().map(hint).collect(), Cause::Webhook).await?;
+    let hints = found.entries.into_iter().map(hint).collect();
+    // The server reads the next request into its memory.
+    drop(body);
+    take_over(&app, hints, Cause::Webhook).await?;
     Ok(HttpResponse::Ok().finish())
 }
 
-async fn authenticate(headers: &HeaderMap, body: &[u8], app: &App, webhooks: &Webhooks) -> Result<Known, Problem> {
+async fn authenticate(headers: &HeaderMap, body: &[u8], app: &App, webhooks: &Webhooks) -> Result<Arc<Known>, Problem> {
     let header = |name| match headers.get(name).map(|value| value.to_str()) {
         None => Ok(None),
         Some(Ok(text)) => Ok(Some(text)),
         Some(Err(_)) => Err(refuse(&BadSignature::Malformed)),
     };
-    let (signature, legacy) = (header("Signature")?, header("X-Signature")?);
-    let first = signature.or(legacy).ok_or_else(|| refuse(&BadSignature::Missing))?;
-    let id = webhook::webhook_id(first).ok_or_else(|| refuse(&BadSignature::Malformed))?;
-    if let Some(known) = webhooks.cached(&id)
-        && is_signed(&known, body, signature, legacy).is_ok()
+    let claim = Claim::read(header("Signature")?, header("X-Signature")?).map_err(|error| refuse(&error))?;
+    let is_signed = |known: &Known| claim.verify(known.secret.expose_secret().as_bytes(), body);
+    if let Some(known) = webhooks.cached(claim.id())
+        && is_signed(&known).is_ok()
     {
         return Ok(known);
     }
     // Not known yet, or its secret may have been changed meanwhile.
     look_up(webhooks.load(app)).await?;
-    let Some(known) = webhooks.cached(&id) else {
-        tracing::warn!(webhook.id = id, "a delivery names an unknown webhook");
+    let Some(known) = webhooks.cached(claim.id()) else {
+        tracing::warn!(webhook.id = claim.id(), "a delivery names an unknown webhook");
         return Err(Problem::unauthorized("the webhook is not known here; run `espo-outlook setup espocrm`"));
     };
-    is_signed(&known, body, signature, legacy).map_err(|error| refuse(&error))?;
+    is_signed(&known).map_err(|error| refuse(&error))?;
     Ok(known)
-}
-
-fn is_signed(known: &Known, body: &[u8], signature: Option<&str>, legacy: Option<&str>) -> Result<(), BadSignature> {
-    webhook::verify(known.secret.expose_secret().as_bytes(), body, signature, legacy).map(drop)
 }
 
 fn refuse(error: &BadSignature) -> Problem {

@@ -80,7 +80,10 @@ pub(super) async fn receive(
 ) -> Result<HttpResponse, Problem> {
     let mut query = form_urlencoded::parse(request.query_string().as_bytes());
     if let Some((_, token)) = query.find(|(name, _)| name == "validationToken") {
-        return Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(token.into_owned()));
+        // Whoever is led here by a link sees text, whatever he is given to send.
+        let mut answer = HttpResponse::Ok();
+        answer.content_type("text/plain; charset=utf-8").insert_header(("X-Content-Type-Options", "nosniff"));
+        return Ok(answer.body(token.into_owned()));
     }
     let body = read(payload, app.config().server.max_body).await?;
     let batch = notification::parse(&body).map_err(|error| Problem::bad_request(error.to_string()))?;

@@ -62,18 +62,26 @@ async fn look_up<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result
     }
 }
 
-/// Reads a body up to a limit: 413 beyond it.
+/// Reads a body up to a limit: 413 beyond it. Most come in one piece, which is not copied.
 async fn read(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
-    let mut body = BytesMut::new();
+    let mut first = Bytes::new();
+    let mut more = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| Problem::bad_request(format!("the body cannot be read: {error}")))?;
-        if body.len() + chunk.len() > limit {
+        if first.len().max(more.len()) + chunk.len() > limit {
             let detail = format!("the body is larger than {limit} bytes (server.max_body)");
             return Err(Problem::new(actix_web::http::StatusCode::PAYLOAD_TOO_LARGE, detail));
         }
-        body.extend_from_slice(&chunk);
+        if first.is_empty() {
+            first = chunk;
+            continue;
+        }
+        if more.is_empty() {
+            more.extend_from_slice(&first);
+        }
+        more.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+    Ok(if more.is_empty() { first } else { more.freeze() })
 }
 
 /// Hands hints to the queue. Senders give up after some seconds (Microsoft after 3, EspoCRM after 10): what takes longer is
@@ -94,7 +102,8 @@ fn excerpt(entry: &serde_json::Value) -> String {
 /// The same of what is JSON already. PHP writes letters beyond ASCII as numbers and slashes behind backslashes,
 /// which people cannot read.
 fn as_sent(entry: &str) -> String {
-    let readable = if entry.contains("\\u") || entry.contains("\\/") { serde_json::from_str(entry).ok() } else { None };
+    let is_escaped = entry.split('\\').skip(1).any(|rest| rest.starts_with(['u', '/']));
+    let readable = if is_escaped { serde_json::from_str(entry).ok() } else { None };
     readable.map_or_else(|| beginning(entry).to_owned(), |entry| excerpt(&entry))
 }
 

@@ -24,6 +24,14 @@ pub fn json<T: Serialize>(what: &'static str, value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|source| StoreError::Unwritable { what, source })
 }
 
+/// The same of a value that is long: `room` is about how long.
+pub fn json_with_room<T: Serialize>(what: &'static str, value: &T, room: usize) -> Result<String> {
+    let mut text = Vec::with_capacity(room);
+    serde_json::to_writer(&mut text, value).map_err(|source| StoreError::Unwritable { what, source })?;
+    // JSON is UTF-8: nothing is ever replaced.
+    Ok(String::from_utf8(text).unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned()))
+}
+
 /// A value from JSON text.
 pub fn read<T: DeserializeOwned>(what: &'static str, id: &str, text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|source| StoreError::Unreadable {

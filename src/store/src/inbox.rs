@@ -21,7 +21,7 @@ use sea_orm::{
 };
 use serde_json::Value;
 
-use crate::convert::{json, millis, moment};
+use crate::convert::{json, json_with_room, millis, moment};
 use crate::error::{Result, StoreError};
 use crate::messages::{self, NewMessage};
 use crate::{Store, Transaction};
@@ -97,7 +97,9 @@ fn packed(parts: &[&Bundle], opening: &str) -> Vec<Bundle> {
 pub(crate) fn bundles(messages: &[NewMessage]) -> Result<Vec<Bundle>> {
     let part = |message: &NewMessage| {
         let received = millis(message.change.received);
-        Ok(Bundle { text: json("message", message)?, count: 1, received })
+        // Quotes within the excerpt take two signs each.
+        let room = message.excerpt.as_ref().map_or(0, |excerpt| excerpt.len() + excerpt.len() / 4) + 512;
+        Ok(Bundle { text: json_with_room("message", message, room)?, count: 1, received })
     };
     let parts = messages.iter().map(part).collect::<Result<Vec<_>>>()?;
     Ok(if parts.len() > 1 { packed(&parts.iter().collect::<Vec<_>>(), "") } else { parts })

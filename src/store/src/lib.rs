@@ -56,9 +56,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use backend::Connected;
 use migration::{Migrator, MigratorTrait};
-use sea_orm::TransactionTrait;
-pub use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction as Transaction};
+pub use sea_orm::ConnectionTrait;
 
+pub use backend::{Connection, Transaction};
 pub use error::{Result, StoreError};
 pub use page::Page;
 
@@ -66,9 +66,9 @@ pub use page::Page;
 #[derive(Clone)]
 pub struct Store {
     url: Arc<str>,
-    reader: DatabaseConnection,
-    writer: DatabaseConnection,
-    pulse: DatabaseConnection,
+    reader: Connection,
+    writer: Connection,
+    pulse: Connection,
     holder: Arc<RwLock<Holder>>,
     lines: settle::Lines,
     directory: directory::Kept,
@@ -139,13 +139,13 @@ impl Store {
 
     /// For reading; on SQLite it refuses to write.
     #[must_use]
-    pub const fn read(&self) -> &DatabaseConnection {
+    pub const fn read(&self) -> &Connection {
         &self.reader
     }
 
     /// For a single write that needs no transaction.
     #[must_use]
-    pub const fn write(&self) -> &DatabaseConnection {
+    pub const fn write(&self) -> &Connection {
         &self.writer
     }
 
@@ -154,7 +154,7 @@ impl Store {
     /// # Errors
     /// When the database is gone, or the write lock is not to be had in time.
     pub async fn begin(&self) -> Result<Transaction> {
-        Ok(self.writer.begin_with_options(backend::transaction_options(&self.writer)).await?)
+        backend::begin(&self.writer).await
     }
 
     /// The same for what rests on a lock: nothing is written when this process was given up meanwhile, and as long as the
@@ -220,7 +220,7 @@ impl Store {
 
     /// For signs of life, which must not wait for anybody.
     #[must_use]
-    pub const fn pulse(&self) -> &DatabaseConnection {
+    pub const fn pulse(&self) -> &Connection {
         &self.pulse
     }
 
@@ -251,7 +251,8 @@ impl Store {
     /// When a step fails; the steps before it stay applied.
     pub async fn migrate_up(&self) -> Result<()> {
         let lock = backend::migration_lock(&self.url, &self.writer).await?;
-        let done = Migrator::up(&self.writer, None).await;
+        let schema = backend::schema(&self.url, &self.writer).await?;
+        let done = Migrator::up(&schema, None).await;
         if let Some(lock) = lock {
             lock.close().await?;
         }
@@ -263,7 +264,8 @@ impl Store {
     /// # Errors
     /// When a step fails.
     pub async fn migrate_down(&self, steps: u32) -> Result<()> {
-        Ok(Migrator::down(&self.writer, Some(steps)).await?)
+        let schema = backend::schema(&self.url, &self.writer).await?;
+        Ok(Migrator::down(&schema, Some(steps)).await?)
     }
 
     /// All migrations, and whether they are applied. Writes nothing.
@@ -271,7 +273,8 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn migrate_status(&self) -> Result<Vec<Migration>> {
-        let all = Migrator::get_migration_with_status_read_only(&self.reader).await?;
+        let schema = backend::schema(&self.url, &self.writer).await?;
+        let all = Migrator::get_migration_with_status_read_only(&schema).await?;
         let applied = |one: &migration::Status| *one == migration::Status::Applied;
         Ok(all.iter().map(|one| Migration { name: one.name().to_owned(), applied: applied(&one.status()) }).collect())
     }

@@ -87,6 +87,87 @@ async fn a_full_line_says_so_at_once_and_keeps_what_it_accepted() {
     task.await.unwrap();
 }
 
+fn call(writer: &Writer, n: usize) -> tokio::task::JoinHandle<Result<(), EnqueueError>> {
+    let writer = writer.clone();
+    tokio::spawn(async move { writer.enqueue(one(n)).await })
+}
+
+#[tokio::test]
+async fn whoever_goes_away_while_he_writes_for_others_leaves_them_to_somebody_else() {
+    let world = World::new().await;
+    if !world.has_one_writer() {
+        return;
+    }
+    let (writer, task) = Writer::spawn(world.store.clone(), 100);
+    let other = world.begin().await;
+    let first = call(&writer, 0);
+    tokio::task::yield_now().await;
+    let behind: Vec<_> = (1..5).map(|n| call(&writer, n)).collect();
+    tokio::task::yield_now().await;
+    // He has the turn, and has written nothing yet.
+    first.abort();
+    assert!(first.await.is_err());
+    other.rollback().await.unwrap();
+    for call in behind {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(stored(&world).await, 4);
+    writer.enqueue(one(9)).await.unwrap();
+    drop(writer);
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_goes_away_in_the_middle_of_writing_for_others_leaves_them_to_somebody_else() {
+    let world = World::new().await;
+    if !world.has_one_writer() {
+        return;
+    }
+    let (writer, task) = Writer::spawn(world.store.clone(), 100);
+    let other = world.begin().await;
+    let first = call(&writer, 0);
+    tokio::task::yield_now().await;
+    // The second is to write for those behind him.
+    let second = call(&writer, 1);
+    tokio::task::yield_now().await;
+    let behind: Vec<_> = (2..6).map(|n| call(&writer, n)).collect();
+    tokio::task::yield_now().await;
+    other.rollback().await.unwrap();
+    first.await.unwrap().unwrap();
+    let again = world.begin().await;
+    tokio::task::yield_now().await;
+    second.abort();
+    let gone = second.await.is_err();
+    again.rollback().await.unwrap();
+    for call in behind {
+        call.await.unwrap().unwrap();
+    }
+    // Where he was quicker than that his own is stored too.
+    assert_eq!(stored(&world).await, if gone { 5 } else { 6 });
+    drop(writer);
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_does_not_wait_any_more_is_passed_over() {
+    let world = World::new().await;
+    if !world.has_one_writer() {
+        return;
+    }
+    let (writer, _task) = Writer::spawn(world.store.clone(), 100);
+    let other = world.begin().await;
+    let calls: Vec<_> = (0..4).map(|n| call(&writer, n)).collect();
+    tokio::task::yield_now().await;
+    // The first has the turn.
+    calls[1].abort();
+    tokio::task::yield_now().await;
+    other.rollback().await.unwrap();
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.is_err(), n == 1, "{n}");
+    }
+    assert_eq!(stored(&world).await, 3);
+}
+
 #[tokio::test]
 async fn a_message_that_is_refused_does_not_take_the_others_with_it() {
     let world = World::new().await;
@@ -174,6 +255,50 @@ async fn what_is_not_committed_is_rolled_back() {
     drop(transaction);
     let next = world.begin().await;
     assert_eq!(settings::get(&next, "n").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_dropped_keeps_no_other_process_waiting() {
+    let world = World::new().await;
+    let elsewhere = Store::open(&world.url).await.unwrap();
+    let transaction = world.begin().await;
+    settings::put(&transaction, "n", &1, at(0)).await.unwrap();
+    drop(transaction);
+    // Nobody uses the connection in between: that it was dropped is enough.
+    let next = elsewhere.begin().await.unwrap();
+    assert_eq!(settings::get(&next, "n").await.unwrap(), None);
+    settings::put(&next, "n", &2, at(0)).await.unwrap();
+    next.commit().await.unwrap();
+    assert_eq!(settings::get_as(world.store.read(), "n").await.unwrap(), Some(2));
+}
+
+#[tokio::test]
+async fn a_connection_whose_user_has_gone_away_serves_the_next_one() {
+    let world = World::new().await;
+    for _ in 0..20 {
+        let store = world.store.clone();
+        let calls: Vec<_> = (0..8)
+            .map(|n| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    let transaction = store.begin().await.unwrap();
+                    settings::put(&transaction, &format!("n{n}"), &n, at(0)).await.unwrap();
+                    settings::get(store.read(), "n0").await.unwrap();
+                    transaction.commit().await.unwrap();
+                })
+            })
+            .collect();
+        for call in calls {
+            tokio::task::yield_now().await;
+            call.abort();
+            drop(call.await);
+        }
+        let transaction = world.begin().await;
+        settings::put(&transaction, "last", &1, at(0)).await.unwrap();
+        transaction.commit().await.unwrap();
+        assert_eq!(settings::get_as(world.store.read(), "last").await.unwrap(), Some(1));
+        assert!(settings::delete(world.store.write(), "last").await.unwrap());
+    }
 }
 
 #[tokio::test]

@@ -7,18 +7,22 @@
 //! default shows an older snapshot, and locks the gaps between rows as well). Nobody waits long for a row, and a session that
 //! sleeps inside a transaction is ended by the server: a process that was stopped must not keep others from what it has locked.
 
+mod connection;
+mod sqlite;
+
 use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use sea_orm::sqlx;
-use sea_orm::sqlx::Connection as _;
-use sea_orm::sqlx::sqlite::SqliteConnectOptions;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnAcquireErr, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
-    DbErr, IsolationLevel, RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions,
+    ConnAcquireErr, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, IsolationLevel,
+    RuntimeErr, Statement, TransactionOptions, TransactionTrait as _,
 };
 
+pub use self::connection::{Connection, Transaction};
+use self::sqlite::Connections;
 use crate::error::{Result, StoreError};
 
 /// How long a writer waits for another process's write lock.
@@ -47,11 +51,11 @@ const MIGRATION: i64 = 0x0e59_0001;
 /// The connections of a store.
 pub struct Connected {
     /// What reads.
-    pub reader: DatabaseConnection,
+    pub reader: Connection,
     /// What writes.
-    pub writer: DatabaseConnection,
+    pub writer: Connection,
     /// What nobody else uses, for signs of life: under load the others make everybody wait.
-    pub pulse: DatabaseConnection,
+    pub pulse: Connection,
 }
 
 /// Connects.
@@ -61,18 +65,44 @@ pub async fn connect(url: &str) -> Result<Connected> {
             return Err(StoreError::Address("a database in memory keeps nothing; name a file"));
         }
         // The writer comes first: it creates the file and turns on WAL.
-        let writer = Database::connect(sqlite(url, 1, false)).await?;
-        let reader = Database::connect(sqlite(url, SQLITE_READERS, true)).await?;
+        let writer = Connection::File(Connections::open(sqlite(url)?, 1, ACQUIRE).await?);
+        let reader = sqlite(url)?.pragma("query_only", "ON");
+        let reader = Connection::File(Connections::open(reader, SQLITE_READERS, ACQUIRE).await?);
         return Ok(Connected { reader, pulse: writer.clone(), writer });
     }
     if !["postgres:", "postgresql:", "mysql:", "mariadb:"].iter().any(|scheme| url.starts_with(scheme)) {
         return Err(StoreError::Address("it begins with none of sqlite://, postgres:// and mysql://"));
     }
     let url = &url.replacen("mariadb:", "mysql:", 1);
-    let pool = Database::connect(server(url, SERVER_CONNECTIONS)).await?;
+    let pool = Connection::Server(Database::connect(server(url, SERVER_CONNECTIONS)).await?);
     let mut alone = server(url, 1);
     alone.connect_lazy(true);
-    Ok(Connected { reader: pool.clone(), writer: pool, pulse: Database::connect(alone).await? })
+    let pulse = Connection::Server(Database::connect(alone).await?);
+    Ok(Connected { reader: pool.clone(), writer: pool, pulse })
+}
+
+/// What the schema is changed and looked at with; sea-orm's migrations want a connection of its own kind.
+pub async fn schema(url: &str, connection: &Connection) -> Result<DatabaseConnection> {
+    match connection {
+        Connection::Server(pool) => Ok(pool.clone()),
+        Connection::File(_) => {
+            let mut options = quiet(url, 1);
+            options.map_sqlx_sqlite_opts(settled);
+            Ok(Database::connect(options).await?)
+        }
+    }
+}
+
+/// Begins a transaction that writes.
+pub async fn begin(connection: &Connection) -> Result<Transaction> {
+    match connection {
+        Connection::Server(pool) => {
+            let committed = Some(IsolationLevel::ReadCommitted);
+            let options = TransactionOptions { isolation_level: committed, ..TransactionOptions::default() };
+            Ok(Transaction::Server(pool.begin_with_options(options).await?))
+        }
+        Connection::File(file) => Ok(Transaction::File(file.begin().await?)),
+    }
 }
 
 /// The file of a SQLite database.
@@ -101,13 +131,13 @@ pub fn claim(url: &str, part: &str) -> std::io::Result<Option<std::fs::File>> {
 }
 
 /// Whether other processes may work on the same database: a SQLite file has one process.
-pub fn is_shared(connection: &DatabaseConnection) -> bool {
+pub fn is_shared(connection: &Connection) -> bool {
     connection.get_database_backend() != DbBackend::Sqlite
 }
 
 /// How many may write at the same time what workers leave behind: SQLite has one writer, and on servers the way to and fro of a
 /// statement is what takes time.
-pub fn lines(connection: &DatabaseConnection) -> usize {
+pub fn lines(connection: &Connection) -> usize {
     if is_shared(connection) { 4 } else { 1 }
 }
 
@@ -137,7 +167,7 @@ fn server(url: &str, connections: u32) -> ConnectOptions {
 }
 
 /// The right to change the schema: one process at a time. Ends when it is closed, or with the process.
-pub async fn migration_lock(url: &str, connection: &DatabaseConnection) -> Result<Option<DatabaseConnection>> {
+pub async fn migration_lock(url: &str, connection: &Connection) -> Result<Option<DatabaseConnection>> {
     let statement = match connection.get_database_backend() {
         DbBackend::Postgres => format!("SELECT pg_advisory_lock({MIGRATION})"),
         DbBackend::MySql => format!("SELECT GET_LOCK('espo-outlook {MIGRATION}', 300)"),
@@ -154,7 +184,7 @@ pub async fn migration_lock(url: &str, connection: &DatabaseConnection) -> Resul
 /// Whether a process is still registered; if so it stays so until the end of the transaction, and others may ask the same
 /// meanwhile. A sign of life of that process does not wait for it (PostgreSQL, "Row-Level Locks": `FOR KEY SHARE` does not
 /// conflict with an update that leaves the key alone).
-pub async fn is_registered(transaction: &DatabaseTransaction, id: &str) -> Result<bool> {
+pub async fn is_registered(transaction: &Transaction, id: &str) -> Result<bool> {
     let backend = transaction.get_database_backend();
     let statement = match backend {
         DbBackend::Postgres => "SELECT id FROM instances WHERE id = $1 FOR KEY SHARE",
@@ -172,45 +202,19 @@ fn quiet(url: &str, connections: u32) -> ConnectOptions {
     options
 }
 
-fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
-    let mut options = quiet(url, connections);
-    options.min_connections(1).idle_timeout(None).max_lifetime(None).test_before_acquire(false).map_sqlx_sqlite_opts(
-        move |sqlite| {
-            let sqlite = sqlite
-                .create_if_missing(true)
-                .foreign_keys(true)
-                .busy_timeout(BUSY)
-                .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
-                .synchronous(sqlx::sqlite::SqliteSynchronous::Full)
-                .pragma("journal_size_limit", "67108864");
-            if read_only { sqlite.pragma("query_only", "ON") } else { sqlite }
-        },
-    );
-    options.map_sqlx_sqlite_pool_opts(|pool| {
-        pool.after_release(|connection, _| Box::pin(async move { is_reusable(connection).await }))
-    });
+fn sqlite(url: &str) -> Result<SqliteConnectOptions> {
+    let wrong = |error| DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(error)));
+    Ok(settled(SqliteConnectOptions::from_str(url).map_err(wrong)?))
+}
+
+fn settled(options: SqliteConnectOptions) -> SqliteConnectOptions {
     options
-}
-
-/// Whether a connection may be given to the next one: not while a transaction is open in it. When a disk is full SQLite rolls
-/// back by itself, the roll-back that follows fails, and sqlx goes on to count a transaction: the next one would be a savepoint,
-/// whose "commit" answers well and keeps nothing. A closed connection leaves nothing of that.
-async fn is_reusable(connection: &mut sqlx::SqliteConnection) -> std::result::Result<bool, sqlx::Error> {
-    if connection.is_in_transaction() {
-        // A roll-back that was only asked for comes before this is answered.
-        connection.ping().await?;
-    }
-    Ok(!connection.is_in_transaction())
-}
-
-/// How a transaction begins that is going to write.
-pub fn transaction_options(connection: &DatabaseConnection) -> TransactionOptions {
-    match connection.get_database_backend() {
-        DbBackend::Sqlite => {
-            TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() }
-        }
-        _ => TransactionOptions { isolation_level: Some(IsolationLevel::ReadCommitted), ..Default::default() },
-    }
+        .create_if_missing(true)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("journal_size_limit", "67108864")
 }
 
 /// True when the same statement may succeed later.

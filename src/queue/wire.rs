@@ -113,7 +113,10 @@ struct Document {
 pub fn entry(hint: &Hint) -> serde_json::Result<String> {
     let subscription = hint.plight.as_ref().map(|(id, plight)| Subscription { id, plight: *plight });
     let (lane, excerpt) = (hint.lane.as_deref(), hint.excerpt.as_deref());
-    serde_json::to_string(&EntryOut { change: &hint.change, lane, excerpt, subscription })
+    let mut text = Vec::with_capacity(excerpt.map_or(0, |excerpt| excerpt.len() + excerpt.len() / 4) + 512);
+    serde_json::to_writer(&mut text, &EntryOut { change: &hint.change, lane, excerpt, subscription })?;
+    // JSON is UTF-8: nothing is ever replaced.
+    Ok(String::from_utf8(text).unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned()))
 }
 
 /// The document of elements, each of which is one or several, with commas in between.

@@ -9,15 +9,14 @@
 //! once, and those who wait already hear it too. What the broker may have taken all the same comes a second time: a hint that
 //! finds nothing to do.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation, Connection, Event};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Rabbit;
 use super::fault::Fault;
@@ -48,15 +47,6 @@ pub struct Job {
     pub answer: oneshot::Sender<Result<(), Fault>>,
 }
 
-/// A message on its way.
-struct Flight {
-    rabbit: Rabbit,
-    channel: Channel,
-    jobs: Vec<Job>,
-    // Given back when the broker has answered.
-    _permit: OwnedSemaphorePermit,
-}
-
 /// Publishes until the process stops.
 pub(super) async fn run(rabbit: Rabbit, mut line: mpsc::Receiver<Job>) {
     let mut pause = Pause::new(&rabbit);
@@ -84,20 +74,17 @@ async fn session(rabbit: &Rabbit, line: &mut mpsc::Receiver<Job>, pause: &mut Pa
     rabbit.0.publishing.up();
     pause.reset();
     tracing::info!(address = rabbit.0.broker.address(), "publishing to RabbitMQ");
-    let permits = Arc::new(Semaphore::new(FLYING));
-    let mut flying = JoinSet::new();
-    let mut permit = None;
+    // Polled by this task: one of their own would have to be woken for each message.
+    let mut flying = FuturesUnordered::new();
     loop {
         tokio::select! {
             biased;
             event = events.next() => heard(rabbit, event)?,
             () = rabbit.0.closing.cancelled() => break,
-            Some(landed) = flying.join_next() => landed.unwrap_or(Ok(()))?,
-            taken = Arc::clone(&permits).acquire_owned(), if permit.is_none() => permit = taken.ok(),
-            job = line.recv(), if permit.is_some() => {
-                let (Some(job), Some(permit)) = (job, permit.take()) else { break };
-                let jobs = group(job, line);
-                flying.spawn(fly(Flight { rabbit: rabbit.clone(), channel: channel.clone(), jobs, _permit: permit }));
+            Some(landed) = flying.next() => landed?,
+            job = line.recv(), if flying.len() < FLYING => {
+                let Some(job) = job else { break };
+                flying.push(fly(rabbit, &channel, group(job, line)));
             }
         }
     }
@@ -143,8 +130,7 @@ fn heard(rabbit: &Rabbit, event: Option<Event>) -> Result<(), Fault> {
 }
 
 /// Publishes one message and answers those whose changes are in it. An error says that the connection is of no use any more.
-async fn fly(mut flight: Flight) -> Result<(), Fault> {
-    let Flight { rabbit, channel, jobs, .. } = &mut flight;
+async fn fly(rabbit: &Rabbit, channel: &Channel, mut jobs: Vec<Job>) -> Result<(), Fault> {
     let changes = jobs.iter().map(|job| job.changes).sum();
     let payload = wire::document(jobs.iter().map(|job| job.entries.as_str()));
     let at = u64::try_from(rabbit.0.clock.now().timestamp()).unwrap_or_default();
@@ -195,9 +181,9 @@ fn refuse(job: Job, fault: &Fault) {
 }
 
 /// Waits for what is on its way, and says goodbye.
-async fn close(connection: Connection, mut flying: JoinSet<Result<(), Fault>>) {
+async fn close(connection: Connection, mut flying: FuturesUnordered<impl Future<Output = Result<(), Fault>>>) {
     let last = async {
-        while flying.join_next().await.is_some() {}
+        while flying.next().await.is_some() {}
         connection.close(200, "the process stops".into()).await.ok();
     };
     if tokio::time::timeout(LAST, last).await.is_err() {

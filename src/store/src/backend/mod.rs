@@ -31,6 +31,13 @@ const BUSY: Duration = Duration::from_secs(10);
 const ACQUIRE: Duration = Duration::from_secs(30);
 /// Readers of a SQLite file; more than cores bring nothing.
 const SQLITE_READERS: u32 = 4;
+/// Pages of the log after which it is moved into the file: a page that many commits touch is moved once. Half of what the log may
+/// take (`journal_size_limit`).
+const CHECKPOINT: &str = "8000";
+/// What each connection keeps of the file in memory, if it needs as much. KiB, with a minus sign (SQLite, "PRAGMA cache_size").
+const CACHE: &str = "-8192";
+/// So many statements each connection keeps ready: some differ by how many they are about.
+const STATEMENTS: usize = 400;
 /// Connections to a database server.
 const SERVER_CONNECTIONS: u32 = 16;
 /// A connection that was used so lately is not asked whether it lives: that is a way to and fro for each statement. One that dies
@@ -215,6 +222,9 @@ fn settled(options: SqliteConnectOptions) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("journal_size_limit", "67108864")
+        .pragma("wal_autocheckpoint", CHECKPOINT)
+        .pragma("cache_size", CACHE)
+        .statement_cache_capacity(STATEMENTS)
 }
 
 /// True when the same statement may succeed later.

@@ -10,7 +10,9 @@ use std::collections::{BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use entity::links::{ActiveModel, Column, Entity, Model};
 use entity::replicas;
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::{
+    ActiveValue, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
+};
 use sync::{Agreed, Day, Field, Link, LinkState, Replica, ReplicaRole, Value, When};
 
 use crate::convert::{json, key, millis, read};
@@ -78,14 +80,19 @@ pub async fn save_many(conn: &Transaction, links: &[(&Link, DateTime<Utc>)]) -> 
     if links.is_empty() {
         return Ok(());
     }
-    let ids = links.iter().map(|(link, _)| link.id.as_str());
-    let known = replicas::Entity::find().filter(replicas::Column::LinkId.is_in(ids)).all(conn).await?;
+    let ids = || links.iter().map(|(link, _)| link.id.as_str());
+    let known = replicas::Entity::find().filter(replicas::Column::LinkId.is_in(ids())).all(conn).await?;
     let mut places: HashMap<String, BTreeSet<Place>> = HashMap::new();
     for row in known {
         places.entry(row.link_id).or_default().insert((row.user_id, row.item_id, row.list_id, row.role));
     }
+    let searched = Entity::find().select_only().columns(Searched::COLUMNS).filter(Column::Id.is_in(ids()));
+    let searched = searched.into_model::<Searched>().all(conn).await?;
+    let mut searched: HashMap<String, Searched> = searched.into_iter().map(|row| (row.id.clone(), row)).collect();
     for (link, now) in links {
-        save_one(conn, link, places.get(&link.id), *now).await?;
+        let next = Searched::of(link);
+        save_one(conn, link, (searched.get(&link.id), &next), places.get(&link.id), *now).await?;
+        searched.insert(link.id.clone(), next);
         places.insert(link.id.clone(), places_of(link));
     }
     Ok(())
@@ -101,28 +108,98 @@ fn places_of(link: &Link) -> BTreeSet<Place> {
     link.replicas.iter().map(place).collect()
 }
 
-async fn save_one(conn: &Transaction, link: &Link, places: Option<&BTreeSet<Place>>, now: DateTime<Utc>) -> Result<()> {
-    let (series, original_start) = link.occurrence.clone().unzip();
-    let row = ActiveModel {
-        id: Set(link.id.clone()),
-        kind: Set(link.kind.as_str().to_owned()),
-        record_id: Set(link.record_id.clone()),
-        owner: Set(link.owner.clone()),
-        state: Set(link.state.as_str().to_owned()),
-        since: Set(since(&link.state).map(millis)),
-        ical_uid: Set(link.ical_uid.as_deref().map(key)),
-        fingerprint: Set(link.fingerprint.clone()),
-        series: Set(series.as_deref().map(key)),
-        original_start: Set(original_start.flatten().map(millis)),
-        starts_at: Set(starts_at(link).map(millis)),
-        document: Set(json("link", link)?),
-        updated: Set(millis(now)),
-    };
+/// The columns by which a link is found. Most often none of them changes, and to write one means to write its indexes: SQLite
+/// does so even where the value is the same.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+struct Searched {
+    id: String,
+    kind: String,
+    record_id: Option<String>,
+    owner: String,
+    state: String,
+    since: Option<i64>,
+    ical_uid: Option<String>,
+    fingerprint: String,
+    series: Option<String>,
+    original_start: Option<i64>,
+    starts_at: Option<i64>,
+}
+
+impl Searched {
+    const COLUMNS: [Column; 11] = [
+        Column::Id,
+        Column::Kind,
+        Column::RecordId,
+        Column::Owner,
+        Column::State,
+        Column::Since,
+        Column::IcalUid,
+        Column::Fingerprint,
+        Column::Series,
+        Column::OriginalStart,
+        Column::StartsAt,
+    ];
+
+    fn of(link: &Link) -> Self {
+        let (series, original_start) = link.occurrence.clone().unzip();
+        Self {
+            id: link.id.clone(),
+            kind: link.kind.as_str().to_owned(),
+            record_id: link.record_id.clone(),
+            owner: link.owner.clone(),
+            state: link.state.as_str().to_owned(),
+            since: since(&link.state).map(millis),
+            ical_uid: link.ical_uid.as_deref().map(key),
+            fingerprint: link.fingerprint.clone(),
+            series: series.as_deref().map(key),
+            original_start: original_start.flatten().map(millis),
+            starts_at: starts_at(link).map(millis),
+        }
+    }
+
+    /// A row with what differs from what is there.
+    fn row(&self, known: Option<&Self>) -> ActiveModel {
+        ActiveModel {
+            id: unless(known.map(|known| &known.id), &self.id),
+            kind: unless(known.map(|known| &known.kind), &self.kind),
+            record_id: unless(known.map(|known| &known.record_id), &self.record_id),
+            owner: unless(known.map(|known| &known.owner), &self.owner),
+            state: unless(known.map(|known| &known.state), &self.state),
+            since: unless(known.map(|known| &known.since), &self.since),
+            ical_uid: unless(known.map(|known| &known.ical_uid), &self.ical_uid),
+            fingerprint: unless(known.map(|known| &known.fingerprint), &self.fingerprint),
+            series: unless(known.map(|known| &known.series), &self.series),
+            original_start: unless(known.map(|known| &known.original_start), &self.original_start),
+            starts_at: unless(known.map(|known| &known.starts_at), &self.starts_at),
+            ..ActiveModel::default()
+        }
+    }
+}
+
+/// A value that is to be written, unless it is there.
+fn unless<T: Clone + PartialEq + Into<sea_orm::Value>>(known: Option<&T>, value: &T) -> ActiveValue<T> {
+    if known == Some(value) { ActiveValue::NotSet } else { Set(value.clone()) }
+}
+
+async fn save_one(
+    conn: &Transaction,
+    link: &Link,
+    (known, next): (Option<&Searched>, &Searched),
+    places: Option<&BTreeSet<Place>>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let document = json("link", link)?;
+    let row = |known| ActiveModel { document: Set(document.clone()), updated: Set(millis(now)), ..next.row(known) };
     // Not an upsert: MySQL would take any unique key for the same row and overwrite another link.
-    let updated = Entity::update_many().set(row.clone()).filter(Column::Id.eq(link.id.as_str())).exec(conn).await?;
-    let is_new = updated.rows_affected == 0;
+    let is_new = match known {
+        Some(_) => {
+            let update = Entity::update_many().set(row(known)).filter(Column::Id.eq(link.id.as_str()));
+            update.exec(conn).await?.rows_affected == 0
+        }
+        None => true,
+    };
     if is_new {
-        Entity::insert(row).exec_without_returning(conn).await?;
+        Entity::insert(row(None)).exec_without_returning(conn).await?;
     }
     // Most often they are where they were: what else is known of them is in the document.
     if places.map_or(link.replicas.is_empty(), |known| *known == places_of(link)) {

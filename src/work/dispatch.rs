@@ -103,6 +103,8 @@ pub async fn run(app: App) {
             }
         };
         if units.is_empty() {
+            // Nobody waited, so nobody's turn is next.
+            after_lane = None;
             rest(&app).await;
             continue;
         }
@@ -179,9 +181,10 @@ async fn turn(app: &App, units: usize, after_lane: Option<&str>) -> store::Resul
     leased
 }
 
-/// What was received is taken in by the same commit: at little load it costs none of its own.
+/// What was received is taken in by the same commit: at little load it costs none of its own. A power cut may take it: what was
+/// received is in the inbox still, and nobody works on it any more.
 async fn lease_due(app: &App, received: Option<Portion>, turn: &Turn<'_>) -> store::Result<Vec<messages::Unit>> {
-    let transaction = app.store().begin_held().await?;
+    let transaction = app.store().begin_held_lightly().await?;
     if app.store().is_shared() {
         store::signals::take_turn(&transaction).await?;
     }

@@ -13,7 +13,7 @@ use store::links;
 use store::messages::Unit;
 use store::settle::Settlement;
 use sync::{
-    Answer, Cause, Field, Item, Link, LinkState, Owner, Plan, Reason, Record, Replica, ReplicaRole, Seen,
+    Action, Answer, Cause, Field, Item, Link, LinkState, Owner, Plan, Reason, Record, Replica, ReplicaRole, Seen,
     ShownReminder, Side, View, decide,
 };
 
@@ -178,8 +178,12 @@ impl Task<'_> {
             let plan = self.decide_at(&context, Some(&link), &seen_record, &item, now).await?;
             let fetched = if let Seen::Present(fetched) = record { Some(fetched) } else { None };
             prepare(&mut link, &plan, now);
-            if !plan.steps.is_empty() {
+            let is_update =
+                |step: &sync::Step| matches!(step.action, Action::UpdateItem { .. } | Action::UpdateRecord { .. });
+            if plan.steps.iter().any(|step| !is_update(step)) {
                 links::save_alone(self.app.store(), &link, self.app.clock().now()).await?;
+            } else if !plan.steps.is_empty() {
+                links::save_lightly(self.app.store(), &link, self.app.clock().now()).await?;
             }
             let item = if let Seen::Present(item) = item { Some(item) } else { None };
             match self.try_out(&context, link.clone(), fetched, item, plan, now).await? {
@@ -226,7 +230,7 @@ impl Task<'_> {
         let (Seen::Present(fetched), Seen::Present(present)) = (record, item) else { return Ok(None) };
         let mut plan = self.decide_at(context, Some(link), &as_seen(context, link, item, record), item, now).await?;
         // The old copy goes: to write to it would only send mail.
-        plan.steps.retain(|step| matches!(step.action, sync::Action::UpdateRecord { .. }));
+        plan.steps.retain(|step| matches!(step.action, Action::UpdateRecord { .. }));
         if plan.steps.is_empty() {
             return Ok(None);
         }

@@ -163,12 +163,25 @@ impl Store {
     /// # Errors
     /// When it was given up, the database is gone, or the write lock is not to be had in time.
     pub async fn begin_held(&self) -> Result<Transaction> {
+        self.held(self.begin()).await
+    }
+
+    /// The same for what is done again if it is lost, such as a lease: it outlives this process, and on a SQLite file a power cut may
+    /// take it, with nothing that was committed before. What is committed later keeps it too.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn begin_held_lightly(&self) -> Result<Transaction> {
+        self.held(backend::begin_lightly(&self.writer)).await
+    }
+
+    async fn held(&self, begin: impl Future<Output = Result<Transaction>>) -> Result<Transaction> {
         let id = match self.holder() {
-            Holder::Alone => return self.begin().await,
+            Holder::Alone => return begin.await,
             Holder::Lost => return Err(StoreError::Superseded),
             Holder::Instance(id) => id,
         };
-        let transaction = self.begin().await?;
+        let transaction = begin.await?;
         if backend::is_registered(&transaction, &id).await? {
             return Ok(transaction);
         }

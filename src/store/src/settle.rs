@@ -39,6 +39,8 @@ pub struct Settlement {
     pub in_step: Option<(Vec<Target>, DateTime<Utc>)>,
     /// The user whose pair was written.
     pub synced: Option<String>,
+    /// Whether a power cut may take it, as it is found out again.
+    pub is_light: bool,
     /// Now.
     pub now: DateTime<Utc>,
 }
@@ -47,7 +49,7 @@ impl Settlement {
     /// Nothing yet.
     #[must_use]
     pub const fn at(now: DateTime<Utc>) -> Self {
-        Self { link: None, entries: Vec::new(), ends: None, in_step: None, synced: None, now }
+        Self { link: None, entries: Vec::new(), ends: None, in_step: None, synced: None, is_light: false, now }
     }
 }
 
@@ -171,7 +173,8 @@ fn tell(answer: oneshot::Sender<Result<()>>, result: Result<()>) {
 }
 
 async fn write(store: &Store, group: &[Settlement], noted: &mut HashMap<String, DateTime<Utc>>) -> Result<()> {
-    let transaction = store.begin_held().await?;
+    let is_light = group.iter().all(|one| one.is_light);
+    let transaction = if is_light { store.begin_held_lightly().await? } else { store.begin_held().await? };
     let saved: Vec<(&Link, DateTime<Utc>)> =
         group.iter().filter_map(|one| one.link.as_ref().map(|link| (link, one.now))).collect();
     links::save_many(&transaction, &saved).await?;

@@ -31,9 +31,6 @@ const BUSY: Duration = Duration::from_secs(10);
 const ACQUIRE: Duration = Duration::from_secs(30);
 /// Readers of a SQLite file; more than cores bring nothing.
 const SQLITE_READERS: u32 = 4;
-/// Pages of the log after which it is moved into the file: a page that many commits touch is moved once. Half of what the log may
-/// take (`journal_size_limit`).
-const CHECKPOINT: &str = "8000";
 /// What each connection keeps of the file in memory, if it needs as much. KiB, with a minus sign (SQLite, "PRAGMA cache_size").
 const CACHE: &str = "-8192";
 /// So many statements each connection keeps ready: some differ by how many they are about.
@@ -109,6 +106,15 @@ pub async fn begin(connection: &Connection) -> Result<Transaction> {
             Ok(Transaction::Server(pool.begin_with_options(options).await?))
         }
         Connection::File(file) => Ok(Transaction::File(file.begin().await?)),
+    }
+}
+
+/// The same for what is done again if it is lost: on a file that one process serves, a power cut may take it. Of a server several
+/// processes may have seen it.
+pub async fn begin_lightly(connection: &Connection) -> Result<Transaction> {
+    match connection {
+        Connection::Server(_) => begin(connection).await,
+        Connection::File(file) => Ok(Transaction::File(file.begin_lightly().await?)),
     }
 }
 
@@ -222,7 +228,6 @@ fn settled(options: SqliteConnectOptions) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("journal_size_limit", "67108864")
-        .pragma("wal_autocheckpoint", CHECKPOINT)
         .pragma("cache_size", CACHE)
         .statement_cache_capacity(STATEMENTS)
 }

@@ -23,6 +23,11 @@ use tokio::sync::{Mutex as Turn, OwnedSemaphorePermit, Semaphore, TryAcquireErro
 /// It has the write lock from its beginning (SQLite, "Transactions").
 const BEGIN: &str = "BEGIN IMMEDIATE";
 const COMMIT: &str = "COMMIT";
+/// A commit that is not flushed (SQLite, "PRAGMA synchronous": in WAL mode a power cut may take it, and nothing else can; the next one
+/// that is flushed keeps it too).
+const BEGIN_LIGHTLY: &str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE";
+const COMMIT_LIGHTLY: &str = "COMMIT; PRAGMA synchronous = FULL";
+const FLUSHED: &str = "PRAGMA synchronous = FULL";
 const ROLLBACK: &str = "ROLLBACK";
 /// What SQLite says to a roll-back where no transaction is open (`SQLITE_ERROR`).
 const NOTHING_TO_DO: &str = "1";
@@ -59,6 +64,7 @@ struct Session {
 /// A transaction that writes. Dropped without a commit, it is rolled back.
 pub struct Writing {
     session: Turn<Session>,
+    is_light: bool,
     is_over: bool,
 }
 
@@ -73,6 +79,16 @@ fn failed(error: sqlx::Error) -> RuntimeErr {
 fn query(statement: Statement) -> sqlx::query::Query<'static, sqlx::Sqlite, SqlxValues> {
     let values = statement.values.unwrap_or(sea_orm::sea_query::Values(Vec::new()));
     sqlx::query_with(sqlx::AssertSqlSafe(statement.sql), SqlxValues(values))
+}
+
+/// A connection as it was at first: without a transaction, and with commits that are flushed.
+async fn cleared(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    match sqlx::query(ROLLBACK).execute(&mut *connection).await {
+        Ok(_) => {}
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NOTHING_TO_DO) => {}
+        Err(error) => return Err(error),
+    }
+    sqlx::query(FLUSHED).execute(connection).await.map(drop)
 }
 
 impl Connections {
@@ -113,11 +129,8 @@ impl Connections {
             match next {
                 None => break self.0.options.connect().await.map_err(|error| DbErr::Conn(failed(error)))?,
                 Some(Idle { connection, is_doubtful: false }) => break connection,
-                Some(Idle { mut connection, .. }) => match sqlx::query(ROLLBACK).execute(&mut connection).await {
-                    Ok(_) => break connection,
-                    Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NOTHING_TO_DO) => {
-                        break connection;
-                    }
+                Some(Idle { mut connection, .. }) => match cleared(&mut connection).await {
+                    Ok(()) => break connection,
                     Err(error) => tracing::warn!(%error, "a connection to the database file is of no use any more"),
                 },
             }
@@ -145,7 +158,14 @@ impl Connections {
     pub async fn begin(&self) -> Result<Writing, DbErr> {
         let mut session = self.take().await?;
         session.statement(BEGIN).await?;
-        Ok(Writing { session: Turn::new(session), is_over: false })
+        Ok(Writing { session: Turn::new(session), is_light: false, is_over: false })
+    }
+
+    /// Begins one that a power cut may take.
+    pub async fn begin_lightly(&self) -> Result<Writing, DbErr> {
+        let mut session = self.take().await?;
+        session.execute_unprepared(BEGIN_LIGHTLY).await?;
+        Ok(Writing { session: Turn::new(session), is_light: true, is_over: false })
     }
 
     /// Asks one for a sign of life.
@@ -233,13 +253,22 @@ impl Writing {
     }
 
     pub async fn commit(mut self) -> Result<(), DbErr> {
-        self.session.get_mut().statement(COMMIT).await?;
+        let session = self.session.get_mut();
+        if self.is_light {
+            session.execute_unprepared(COMMIT_LIGHTLY).await?;
+        } else {
+            session.statement(COMMIT).await?;
+        }
         self.is_over = true;
         Ok(())
     }
 
     pub async fn rollback(mut self) -> Result<(), DbErr> {
-        self.session.get_mut().statement(ROLLBACK).await?;
+        let session = self.session.get_mut();
+        session.statement(ROLLBACK).await?;
+        if self.is_light {
+            session.statement(FLUSHED).await?;
+        }
         self.is_over = true;
         Ok(())
     }

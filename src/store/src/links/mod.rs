@@ -11,7 +11,8 @@ use chrono::{DateTime, Utc};
 use entity::links::{ActiveModel, Column, Entity, Model};
 use entity::replicas;
 use sea_orm::{
-    ActiveValue, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
+    ActiveValue, ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, JoinType,
+    QueryFilter, QueryResult, QuerySelect,
 };
 use sync::{Agreed, Day, Field, Link, LinkState, Replica, ReplicaRole, Value, When};
 
@@ -80,20 +81,25 @@ pub async fn save_many(conn: &Transaction, links: &[(&Link, DateTime<Utc>)]) -> 
     if links.is_empty() {
         return Ok(());
     }
-    let ids = || links.iter().map(|(link, _)| link.id.as_str());
-    let known = replicas::Entity::find().filter(replicas::Column::LinkId.is_in(ids())).all(conn).await?;
-    let mut places: HashMap<String, BTreeSet<Place>> = HashMap::new();
-    for row in known {
-        places.entry(row.link_id).or_default().insert((row.user_id, row.item_id, row.list_id, row.role));
+    let ids = links.iter().map(|(link, _)| link.id.as_str());
+    let replicas = Entity::belongs_to(replicas::Entity).from(Column::Id).to(replicas::Column::LinkId).into();
+    let query = Entity::find()
+        .select_only()
+        .columns(Searched::COLUMNS)
+        .join(JoinType::LeftJoin, replicas)
+        .column_as(replicas::Column::UserId, "replica_user")
+        .column_as(replicas::Column::ItemId, "replica_item")
+        .column_as(replicas::Column::ListId, "replica_list")
+        .column_as(replicas::Column::Role, "replica_role")
+        .filter(Column::Id.is_in(ids));
+    let mut known: HashMap<String, (Searched, BTreeSet<Place>)> = HashMap::new();
+    for Known { searched, place } in query.into_model().all(conn).await? {
+        known.entry(searched.id.clone()).or_insert_with(|| (searched, BTreeSet::new())).1.extend(place);
     }
-    let searched = Entity::find().select_only().columns(Searched::COLUMNS).filter(Column::Id.is_in(ids()));
-    let searched = searched.into_model::<Searched>().all(conn).await?;
-    let mut searched: HashMap<String, Searched> = searched.into_iter().map(|row| (row.id.clone(), row)).collect();
     for (link, now) in links {
-        let next = Searched::of(link);
-        save_one(conn, link, (searched.get(&link.id), &next), places.get(&link.id), *now).await?;
-        searched.insert(link.id.clone(), next);
-        places.insert(link.id.clone(), places_of(link));
+        let next = (Searched::of(link), places_of(link));
+        save_one(conn, link, (known.get(&link.id), &next), *now).await?;
+        known.insert(link.id.clone(), next);
     }
     Ok(())
 }
@@ -181,19 +187,34 @@ fn unless<T: Clone + PartialEq + Into<sea_orm::Value>>(known: Option<&T>, value:
     if known == Some(value) { ActiveValue::NotSet } else { Set(value.clone()) }
 }
 
+/// A link as it was saved, beside one of its replicas.
+struct Known {
+    searched: Searched,
+    place: Option<Place>,
+}
+
+impl FromQueryResult for Known {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        let text = |column: &str| row.try_get::<Option<String>>(prefix, column);
+        let list = text("replica_list")?;
+        let (user, item, role) = (text("replica_user")?, text("replica_item")?, text("replica_role")?);
+        let place = user.zip(item).zip(role).map(|((user, item), role)| (user, item, list, role));
+        Ok(Self { searched: Searched::from_query_result(row, prefix)?, place })
+    }
+}
+
 async fn save_one(
     conn: &Transaction,
     link: &Link,
-    (known, next): (Option<&Searched>, &Searched),
-    places: Option<&BTreeSet<Place>>,
+    (known, (searched, places)): (Option<&(Searched, BTreeSet<Place>)>, &(Searched, BTreeSet<Place>)),
     now: DateTime<Utc>,
 ) -> Result<()> {
     let document = json("link", link)?;
-    let row = |known| ActiveModel { document: Set(document.clone()), updated: Set(millis(now)), ..next.row(known) };
+    let row = |known| ActiveModel { document: Set(document.clone()), updated: Set(millis(now)), ..searched.row(known) };
     // Not an upsert: MySQL would take any unique key for the same row and overwrite another link.
     let is_new = match known {
-        Some(_) => {
-            let update = Entity::update_many().set(row(known)).filter(Column::Id.eq(link.id.as_str()));
+        Some((known, _)) => {
+            let update = Entity::update_many().set(row(Some(known))).filter(Column::Id.eq(link.id.as_str()));
             update.exec(conn).await?.rows_affected == 0
         }
         None => true,
@@ -202,7 +223,7 @@ async fn save_one(
         Entity::insert(row(None)).exec_without_returning(conn).await?;
     }
     // Most often they are where they were: what else is known of them is in the document.
-    if places.map_or(link.replicas.is_empty(), |known| *known == places_of(link)) {
+    if known.map_or(places.is_empty(), |(_, known)| known == places) {
         return Ok(());
     }
     if !is_new {
@@ -230,6 +251,15 @@ async fn save_one(
 /// When the database fails, or another link has the record or an item (a conflict).
 pub async fn save_alone(store: &Store, link: &Link, now: DateTime<Utc>) -> Result<()> {
     store.settle(Settlement { link: Some(link.clone()), ..Settlement::at(now) }).await
+}
+
+/// The same for the intent to change what is there on both sides. A power cut may take it: whoever looks next finds that both have
+/// been changed, or one, and decides as ever.
+///
+/// # Errors
+/// When the database fails, or another link has the record or an item (a conflict).
+pub async fn save_lightly(store: &Store, link: &Link, now: DateTime<Utc>) -> Result<()> {
+    store.settle(Settlement { link: Some(link.clone()), is_light: true, ..Settlement::at(now) }).await
 }
 
 /// Forgets a link: a late message may then bring back what it buried. False when there was none.

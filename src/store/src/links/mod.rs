@@ -92,13 +92,14 @@ pub async fn save_many(conn: &Transaction, links: &[(&Link, DateTime<Utc>)]) -> 
         .column_as(replicas::Column::ListId, "replica_list")
         .column_as(replicas::Column::Role, "replica_role")
         .filter(Column::Id.is_in(ids));
-    let mut known: HashMap<String, (Searched, BTreeSet<Place>)> = HashMap::new();
-    for Known { searched, place } in query.into_model().all(conn).await? {
-        known.entry(searched.id.clone()).or_insert_with(|| (searched, BTreeSet::new())).1.extend(place);
+    let mut known: HashMap<String, Saved> = HashMap::new();
+    for Row { searched, place } in query.into_model().all(conn).await? {
+        let saved = known.entry(searched.id.clone());
+        saved.or_insert_with(|| Saved { searched, places: BTreeSet::new() }).places.extend(place);
     }
     for (link, now) in links {
-        let next = (Searched::of(link), places_of(link));
-        save_one(conn, link, (known.get(&link.id), &next), *now).await?;
+        let next = Saved { searched: Searched::of(link), places: places_of(link) };
+        save_one(conn, link, known.get(&link.id), &next, *now).await?;
         known.insert(link.id.clone(), next);
     }
     Ok(())
@@ -187,13 +188,19 @@ fn unless<T: Clone + PartialEq + Into<sea_orm::Value>>(known: Option<&T>, value:
     if known == Some(value) { ActiveValue::NotSet } else { Set(value.clone()) }
 }
 
-/// A link as it was saved, beside one of its replicas.
-struct Known {
+/// What of a link is in columns.
+struct Saved {
+    searched: Searched,
+    places: BTreeSet<Place>,
+}
+
+/// A link beside one of its replicas.
+struct Row {
     searched: Searched,
     place: Option<Place>,
 }
 
-impl FromQueryResult for Known {
+impl FromQueryResult for Row {
     fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
         let text = |column: &str| row.try_get::<Option<String>>(prefix, column);
         let list = text("replica_list")?;
@@ -206,15 +213,19 @@ impl FromQueryResult for Known {
 async fn save_one(
     conn: &Transaction,
     link: &Link,
-    (known, (searched, places)): (Option<&(Searched, BTreeSet<Place>)>, &(Searched, BTreeSet<Place>)),
+    known: Option<&Saved>,
+    next: &Saved,
     now: DateTime<Utc>,
 ) -> Result<()> {
     let document = json("link", link)?;
-    let row = |known| ActiveModel { document: Set(document.clone()), updated: Set(millis(now)), ..searched.row(known) };
+    let row = |known: Option<&Saved>| {
+        let searched = next.searched.row(known.map(|known| &known.searched));
+        ActiveModel { document: Set(document.clone()), updated: Set(millis(now)), ..searched }
+    };
     // Not an upsert: MySQL would take any unique key for the same row and overwrite another link.
     let is_new = match known {
-        Some((known, _)) => {
-            let update = Entity::update_many().set(row(Some(known))).filter(Column::Id.eq(link.id.as_str()));
+        Some(_) => {
+            let update = Entity::update_many().set(row(known)).filter(Column::Id.eq(link.id.as_str()));
             update.exec(conn).await?.rows_affected == 0
         }
         None => true,
@@ -223,7 +234,7 @@ async fn save_one(
         Entity::insert(row(None)).exec_without_returning(conn).await?;
     }
     // Most often they are where they were: what else is known of them is in the document.
-    if known.map_or(places.is_empty(), |(_, known)| known == places) {
+    if known.map_or(next.places.is_empty(), |known| known.places == next.places) {
         return Ok(());
     }
     if !is_new {

@@ -248,6 +248,40 @@ async fn commits_survive_a_power_cut_and_readers_cannot_write() {
 }
 
 #[tokio::test]
+async fn only_what_may_be_lost_is_committed_without_a_flush() {
+    let world = World::new().await;
+    if !world.has_one_writer() {
+        return;
+    }
+    let level = || sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, "PRAGMA synchronous");
+    let told = |row: Option<sea_orm::QueryResult>| row.unwrap().try_get_by_index::<i64>(0).unwrap();
+    let (normal, full) = (1, 2);
+    let flushes = async || told(world.store.write().query_one_raw(level()).await.unwrap());
+    for ending in 0..4 {
+        let light = world.store.begin_held_lightly().await.unwrap();
+        assert_eq!(told(light.query_one_raw(level()).await.unwrap()), normal);
+        settings::put(&light, "n", &ending, at(0)).await.unwrap();
+        match ending {
+            0 => light.commit().await.unwrap(),
+            1 => light.rollback().await.unwrap(),
+            2 => drop(light),
+            _ => {
+                // Given up while it is committed.
+                let commit = tokio::spawn(light.commit());
+                tokio::task::yield_now().await;
+                commit.abort();
+                drop(commit.await);
+            }
+        }
+        assert_eq!(flushes().await, full, "{ending}");
+        let next = world.begin().await;
+        assert_eq!(told(next.query_one_raw(level()).await.unwrap()), full, "{ending}");
+    }
+    let kept: Option<i32> = settings::get_as(world.store.read(), "n").await.unwrap();
+    assert!(kept == Some(0) || kept == Some(3), "{kept:?}");
+}
+
+#[tokio::test]
 async fn what_is_not_committed_is_rolled_back() {
     let world = World::new().await;
     let transaction = world.begin().await;
@@ -270,6 +304,22 @@ async fn a_transaction_that_is_dropped_keeps_no_other_process_waiting() {
     settings::put(&next, "n", &2, at(0)).await.unwrap();
     next.commit().await.unwrap();
     assert_eq!(settings::get_as(world.store.read(), "n").await.unwrap(), Some(2));
+}
+
+#[tokio::test]
+async fn a_store_is_closed_once_nobody_uses_it_and_refuses_what_comes_later() {
+    let world = World::new().await;
+    let store = Store::open(&world.url).await.unwrap();
+    let transaction = store.begin().await.unwrap();
+    settings::put(&transaction, "n", &1, at(0)).await.unwrap();
+    let closing = tokio::spawn(store.clone().close());
+    tokio::task::yield_now().await;
+    transaction.commit().await.unwrap();
+    closing.await.unwrap().unwrap();
+    let late = settings::get(store.read(), "n").await.unwrap_err();
+    assert!(late.is_busy_or_gone(), "{late:?}");
+    store.close().await.unwrap();
+    assert_eq!(settings::get_as(world.store.read(), "n").await.unwrap(), Some(1));
 }
 
 #[tokio::test]

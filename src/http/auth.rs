@@ -5,7 +5,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage as _, web};
+use actix_web::{Error, HttpMessage as _, ResponseError as _, web};
 use secrecy::ExposeSecret as _;
 use subtle::ConstantTimeEq as _;
 
@@ -16,11 +16,16 @@ use crate::app::App;
 
 pub(super) async fn require_caller(
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
+    next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let caller = caller(&request).await?;
-    request.extensions_mut().insert(caller);
-    next.call(request).await
+    match caller(&request).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            Ok(next.call(request).await?.map_into_left_body())
+        }
+        // An answer like any other: an error would pass by what adds the headers.
+        Err(problem) => Ok(request.into_response(problem.error_response()).map_into_right_body()),
+    }
 }
 
 async fn caller(request: &ServiceRequest) -> Result<Caller, Problem> {

@@ -70,8 +70,8 @@ fn configure(routes: &mut ServiceConfig, receives: bool) {
     if receives {
         receiver::configure(routes);
     }
-    let others = web::scope("").wrap(headers()).configure(|routes| configure_others(routes, receives));
-    routes.service(others.default_service(web::to(async || Problem::not_found("there is nothing at this address"))));
+    routes.service(web::scope("").wrap(headers()).configure(|routes| configure_others(routes, receives)));
+    routes.default_service(web::to(async || Problem::not_found("there is nothing at this address")));
 }
 
 fn configure_others(routes: &mut ServiceConfig, receives: bool) {

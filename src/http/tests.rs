@@ -486,6 +486,15 @@ async fn pages_carry_a_strict_policy_and_unknown_addresses_are_problems() {
     let missing = service.get("/nowhere").await;
     assert_eq!(missing.status(), 404);
     assert_eq!(missing.headers()["content-type"], "application/problem+json");
+    // Within the scopes as well, and whatever the answer is.
+    let nested = service.http.get(format!("{}/api/v1/nowhere", service.url)).bearer_auth(TOKEN).send().await.unwrap();
+    assert_eq!(nested.status(), 404);
+    assert_eq!(nested.headers()["content-type"], "application/problem+json");
+    for answer in [missing, nested, service.get("/api/v1/settings").await, service.get("/healthz").await] {
+        for name in ["x-frame-options", "x-content-type-options", "content-security-policy", "cache-control"] {
+            assert!(answer.headers().contains_key(name), "{name} of {}", answer.url());
+        }
+    }
 }
 
 #[test]

@@ -231,7 +231,13 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
+        let Some(mut connection) = self.connection.take() else { return };
+        if self.is_doubtful {
+            // A transaction may be open, or about to be, and others need not wait for the next one who takes the connection: the
+            // first step hands the statement to its thread, behind what is there.
+            let rollback = pin!(sqlx::query(ROLLBACK).execute(&mut connection));
+            drop(rollback.poll(&mut Context::from_waker(Waker::noop())));
+        }
         self.home.idle().push(Idle { connection, is_doubtful: self.is_doubtful });
     }
 }
@@ -277,15 +283,8 @@ impl Writing {
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
-        let session = self.session.get_mut();
-        session.is_doubtful = true;
-        if let Some(connection) = &mut session.connection {
-            // Others need not wait for the next one who takes it: the first step hands the statement to the connection's thread.
-            let rollback = pin!(sqlx::query(ROLLBACK).execute(connection));
-            drop(rollback.poll(&mut Context::from_waker(Waker::noop())));
+        if !self.is_over {
+            self.session.get_mut().is_doubtful = true;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The single writer, grouped commits, durability, leases.
 
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -304,6 +305,27 @@ async fn a_transaction_that_is_dropped_keeps_no_other_process_waiting() {
     settings::put(&next, "n", &2, at(0)).await.unwrap();
     next.commit().await.unwrap();
     assert_eq!(settings::get_as(world.store.read(), "n").await.unwrap(), Some(2));
+}
+
+#[tokio::test]
+async fn whoever_goes_away_while_he_begins_keeps_no_other_process_waiting() {
+    let world = World::new().await;
+    let elsewhere = Store::open(&world.url).await.unwrap();
+    for polls in 0..6 {
+        let mut begin = Box::pin(world.store.begin());
+        for _ in 0..polls {
+            if let Poll::Ready(transaction) = begin.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                drop(transaction.unwrap());
+                begin = Box::pin(world.store.begin());
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(begin);
+        let next = elsewhere.begin().await.unwrap();
+        settings::put(&next, "n", &polls, at(0)).await.unwrap();
+        next.commit().await.unwrap();
+    }
+    assert_eq!(settings::get_as(world.store.read(), "n").await.unwrap(), Some(5));
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod broker;
 mod consumer;
 mod examination;
 mod fault;
+mod lane;
 mod pause;
 mod publisher;
 mod standing;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use self::broker::Broker;
 use self::consumer::Sink;
 pub use self::fault::Fault;
+use self::lane::{Aloft, Lane};
 use self::publisher::{BYTES, CHANGES, Job};
 use self::standing::Standing;
 use super::{Hint, QueueError, wire};
@@ -66,6 +68,8 @@ struct Inner {
     line: mpsc::Sender<Job>,
     /// The other end, until somebody publishes.
     unread: Mutex<Option<mpsc::Receiver<Job>>>,
+    /// Open while this process can publish.
+    lane: Mutex<Option<Lane>>,
     publishing: Standing,
     consuming: Standing,
     /// Messages that were delivered to us and not acknowledged.
@@ -112,6 +116,7 @@ impl Rabbit {
             ids,
             line,
             unread: Mutex::new(Some(unread)),
+            lane: Mutex::default(),
             publishing: Standing::new(),
             consuming: Standing::new(),
             held: AtomicU64::new(0),
@@ -193,6 +198,11 @@ impl Rabbit {
             }
             changes += 1;
         }
+        if answers.is_empty()
+            && let Some(alone) = self.take_off_alone()
+        {
+            return publisher::alone(self, alone, (entries, changes, trace)).await.map_err(QueueError::Broker);
+        }
         answers.push(self.line_up(entries, changes, trace)?);
         for answer in answers {
             match answer.await {
@@ -202,6 +212,20 @@ impl Rabbit {
             }
         }
         Ok(())
+    }
+
+    fn open_lane(&self, lane: Option<Lane>) {
+        *self.0.lane.lock().unwrap_or_else(PoisonError::into_inner) = lane;
+    }
+
+    /// The way to the broker, where nobody waits and nothing is on its way.
+    fn take_off_alone(&self) -> Option<(Lane, Aloft)> {
+        if self.0.line.capacity() < self.0.line.max_capacity() {
+            return None;
+        }
+        let lane = self.0.lane.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = lane.as_ref()?;
+        Some((lane.clone(), lane.take_off_alone()?))
     }
 
     fn line_up(

@@ -3,7 +3,8 @@
 //! A confirmation of a quorum queue costs a flush of the broker's disk, and each message its share of the broker's processor.
 //! So one task takes everything that waits, publishes it as one message, and answers all of them when it is confirmed; the next
 //! group goes out meanwhile, on the same channel, as far as [`FLYING`] allows. There is no timer: a single change is published
-//! at once, and under load the groups grow by themselves.
+//! at once, and under load the groups grow by themselves. Whoever finds nothing on its way and nobody waiting publishes himself
+//! ([`alone`]).
 //!
 //! While the broker is away, blocks publishing (memory or disk alarm) or does not confirm in time, whoever publishes hears so at
 //! once, and those who wait already hear it too. What the broker may have taken all the same comes a second time: a hint that
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Rabbit;
 use super::fault::Fault;
+use super::lane::{Aloft, Lane};
 use super::pause::Pause;
 use crate::queue::wire;
 
@@ -51,7 +53,9 @@ pub struct Job {
 pub(super) async fn run(rabbit: Rabbit, mut line: mpsc::Receiver<Job>) {
     let mut pause = Pause::new(&rabbit);
     loop {
-        let Err(fault) = session(&rabbit, &mut line, &mut pause).await else { return };
+        let ended = session(&rabbit, &mut line, &mut pause).await;
+        rabbit.open_lane(None);
+        let Err(fault) = ended else { return };
         if rabbit.0.publishing.down(fault.clone()) {
             tracing::warn!(error = %fault, "nothing can be published; deliveries are refused for now");
         }
@@ -71,6 +75,8 @@ async fn session(rabbit: &Rabbit, line: &mut mpsc::Receiver<Job>, pause: &mut Pa
     let channel = rabbit.channel(&connection).await?;
     rabbit.0.broker.declare(&channel).await?;
     rabbit.0.broker.in_time(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    let (lane, mut troubles) = Lane::open(channel);
+    rabbit.open_lane(Some(lane.clone()));
     rabbit.0.publishing.up();
     pause.reset();
     tracing::info!(address = rabbit.0.broker.address(), "publishing to RabbitMQ");
@@ -81,10 +87,11 @@ async fn session(rabbit: &Rabbit, line: &mut mpsc::Receiver<Job>, pause: &mut Pa
             biased;
             event = events.next() => heard(rabbit, event)?,
             () = rabbit.0.closing.cancelled() => break,
+            Some(fault) = troubles.recv() => return Err(fault),
             Some(landed) = flying.next() => landed?,
             job = line.recv(), if flying.len() < FLYING => {
                 let Some(job) = job else { break };
-                flying.push(fly(rabbit, &channel, group(job, line)));
+                flying.push(fly(rabbit, &lane, group(job, line)));
             }
         }
     }
@@ -130,11 +137,71 @@ fn heard(rabbit: &Rabbit, event: Option<Event>) -> Result<(), Fault> {
 }
 
 /// Publishes one message and answers those whose changes are in it. An error says that the connection is of no use any more.
-async fn fly(rabbit: &Rabbit, channel: &Channel, mut jobs: Vec<Job>) -> Result<(), Fault> {
+async fn fly(rabbit: &Rabbit, lane: &Lane, mut jobs: Vec<Job>) -> Result<(), Fault> {
+    let _aloft = lane.take_off();
     let changes = jobs.iter().map(|job| job.changes).sum();
     let payload = wire::document(jobs.iter().map(|job| job.entries.as_str()));
-    let at = u64::try_from(rabbit.0.clock.now().timestamp()).unwrap_or_default();
     let trace = jobs.iter().find_map(|job| job.trace.clone());
+    let sent = send(rabbit, &lane.channel, payload, changes, trace);
+    tokio::pin!(sent);
+    let outcome = tokio::select! {
+        biased;
+        outcome = &mut sent => outcome,
+        fault = rabbit.0.publishing.fails(PATIENCE, || slow(rabbit)) => {
+            jobs.drain(..).for_each(|job| refuse(job, &fault));
+            sent.await
+        }
+    };
+    match &outcome {
+        Ok(()) => jobs.drain(..).for_each(|job| drop(job.answer.send(Ok(())))),
+        Err(fault) => jobs.drain(..).for_each(|job| refuse(job, fault)),
+    }
+    outcome
+}
+
+/// Publishes what one caller brings who finds nothing on its way.
+///
+/// # Errors
+/// When the broker does not take it, or has not confirmed in time.
+pub(super) async fn alone(
+    rabbit: &Rabbit,
+    (lane, aloft): (Lane, Aloft),
+    (entries, changes, trace): (String, usize, Option<String>),
+) -> Result<(), Fault> {
+    let this = rabbit.clone();
+    let mut flight = Box::pin(async move {
+        let _aloft = aloft;
+        let payload = wire::document(std::iter::once(entries.as_str()));
+        let outcome = send(&this, &lane.channel, payload, changes, trace).await;
+        if let Err(fault) = &outcome {
+            lane.fails(fault.clone());
+        }
+        outcome
+    });
+    tokio::select! {
+        biased;
+        outcome = &mut flight => outcome,
+        fault = rabbit.0.publishing.fails(PATIENCE, || slow(rabbit)) => {
+            // The caller hears so at once; whether it is confirmed after all is heard by us.
+            rabbit.0.runtime.spawn(flight);
+            Err(fault)
+        }
+    }
+}
+
+fn slow(rabbit: &Rabbit) -> Fault {
+    Fault::Slow { address: rabbit.0.broker.address() }
+}
+
+/// One message, until it is confirmed.
+async fn send(
+    rabbit: &Rabbit,
+    channel: &Channel,
+    payload: Vec<u8>,
+    changes: usize,
+    trace: Option<String>,
+) -> Result<(), Fault> {
+    let at = u64::try_from(rabbit.0.clock.now().timestamp()).unwrap_or_default();
     let properties = wire::properties(rabbit.0.ids.next(), at, changes, trace);
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let queue = rabbit.0.broker.changes.as_str().into();
@@ -142,32 +209,17 @@ async fn fly(rabbit: &Rabbit, channel: &Channel, mut jobs: Vec<Job>) -> Result<(
         // Sent by the first, confirmed by the second.
         channel.basic_publish("".into(), queue, options, &payload, properties).await?.await
     };
-    tokio::pin!(published);
-    let slow = || Fault::Slow { address: rabbit.0.broker.address() };
-    let answered = tokio::select! {
-        biased;
-        answered = &mut published => answered,
-        fault = rabbit.0.publishing.fails(PATIENCE, slow) => {
-            jobs.drain(..).for_each(|job| refuse(job, &fault));
-            published.await
+    match published.await {
+        Ok(Confirmation::Ack(None)) => {
+            rabbit.0.publishing.confirmed();
+            Ok(())
         }
-    };
-    let outcome = match answered {
-        Ok(Confirmation::Ack(None)) => Ok(()),
         Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) => Err(returned_because(&returned)),
         Ok(Confirmation::Nack(None) | Confirmation::NotRequested) => {
             Err(Fault::Refused { why: "it was not confirmed".to_owned() })
         }
         Err(error) => Err(Fault::of(&rabbit.0.broker, &error)),
-    };
-    match &outcome {
-        Ok(()) => {
-            rabbit.0.publishing.confirmed();
-            jobs.drain(..).for_each(|job| drop(job.answer.send(Ok(()))));
-        }
-        Err(fault) => jobs.drain(..).for_each(|job| refuse(job, fault)),
     }
-    outcome
 }
 
 /// Nobody got it: the queue is not there any more.

@@ -5,8 +5,9 @@
 //! transaction, and tells them. There is no timer: a single message is written at once, and under load the groups grow by
 //! themselves. No task stands in between: to wake it, and to be woken by it, would take as long as the commit.
 //!
-//! Who has the turn may go away in the middle of it, such as a request that is given up. What the others brought is then written by
-//! a task that waits for nothing else; if it was on the disk already it is found there.
+//! Who has the turn may go away in the middle of it, such as a request that is given up. What he and the others brought is then
+//! written by a task that waits for nothing else; if it was on the disk already it is found there. So is what somebody brought who
+//! does not wait any more: he has told his sender to come again, who may take his time.
 //!
 //! What somebody sends us goes into the [`inbox`], all of a commit in one row, which whoever brings it has written as JSON
 //! already ([`Writer::receive`]); what we find ourselves goes straight among the [`messages`] ([`Writer::enqueue`]). There is one
@@ -296,55 +297,64 @@ impl Turn {
         self.is_over = true;
         loop {
             let Some((first, others)) = self.inner.line().next() else { return };
+            let Some(first) = first else { return self.leave(others) };
             let turn = Self::new(&self.inner, self.left.clone(), Some(first.load), others);
             match first.answer.send(Told::Turn(turn)) {
                 Err(Told::Turn(mut turn)) => {
                     // He has gone just now.
                     turn.is_over = true;
-                    let others = std::mem::take(&mut turn.others);
-                    self.inner.line().put_back(others);
+                    let all = turn.all();
+                    self.inner.line().put_back(all);
                 }
                 _ => return,
             }
+        }
+    }
+
+    /// What he brought who has the turn, and the others.
+    fn all(&mut self) -> VecDeque<Job> {
+        let mut all = std::mem::take(&mut self.others);
+        if let Some(load) = self.own.take() {
+            let (answer, _) = oneshot::channel();
+            all.push_front(Job { load, answer });
+        }
+        all
+    }
+
+    /// Leaves the turn to the task.
+    fn leave(&self, jobs: VecDeque<Job>) {
+        if self.left.upgrade().is_none_or(|left| left.send(jobs).is_err()) {
+            self.inner.line().close();
         }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
-        let others = std::mem::take(&mut self.others);
-        if self.left.upgrade().is_none_or(|left| left.send(others).is_err()) {
-            self.inner.line().close();
+        if !self.is_over {
+            let all = self.all();
+            self.leave(all);
         }
     }
 }
 
 impl Line {
-    /// Those who are to be written next. Nobody has the turn when there are none.
-    fn next(&mut self) -> Option<(Job, VecDeque<Job>)> {
-        let first = loop {
-            match self.jobs.pop_front() {
-                // Whoever does not wait any more has told his sender to come again.
-                Some(job) if job.answer.is_closed() => {}
-                Some(job) => break job,
-                None => {
-                    self.is_busy = false;
-                    return None;
-                }
-            }
-        };
-        let mut count = first.load.count();
-        let mut others = VecDeque::new();
+    /// Those who are to be written next: who is to do it, where anybody waits for it, and the others. Nobody has the turn when there
+    /// are none.
+    fn next(&mut self) -> Option<(Option<Job>, VecDeque<Job>)> {
+        let (mut first, mut others, mut count) = (None, VecDeque::new(), 0);
         while count < GROUP
             && let Some(job) = self.jobs.pop_front()
         {
             count += job.load.count();
-            others.push_back(job);
+            if first.is_none() && !job.answer.is_closed() {
+                first = Some(job);
+            } else {
+                others.push_back(job);
+            }
         }
-        Some((first, others))
+        self.is_busy = first.is_some() || !others.is_empty();
+        self.is_busy.then_some((first, others))
     }
 
     fn put_back(&mut self, others: VecDeque<Job>) {

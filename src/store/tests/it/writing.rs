@@ -351,6 +351,10 @@ async fn a_store_is_closed_once_nobody_uses_it_and_refuses_what_comes_later() {
 #[tokio::test]
 async fn a_connection_whose_user_has_gone_away_serves_the_next_one() {
     let world = World::new().await;
+    if !world.has_one_writer() {
+        // The pool to a server is not ours.
+        return;
+    }
     for _ in 0..20 {
         let store = world.store.clone();
         let calls: Vec<_> = (0..8)

@@ -121,8 +121,9 @@ fn resource(path: &str, allow: &'static str) -> Resource {
     web::resource(path).default_service(web::to(refuse))
 }
 
-/// Headers of the answers that a browser may show. Scripts and styles are files of ours; nothing comes from elsewhere, and nobody frames us. Browsers
-/// tell where a form comes from only when the policy lets them (Fetch, "serialized origin"): within our own pages it does.
+/// Headers of the answers that a browser may show. Scripts and styles are files of ours; nothing comes from elsewhere, and nobody
+/// frames us. Browsers tell where a form comes from only when the policy lets them (Fetch, "serialized origin"): within our own
+/// pages it does.
 fn headers() -> DefaultHeaders {
     DefaultHeaders::new()
         .add(("X-Content-Type-Options", "nosniff"))

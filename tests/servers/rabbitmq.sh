@@ -31,6 +31,8 @@ start) port=$(port_of "$dir" "${1:-}") ;;
 esac
 # The cookie, and a name that no other node has.
 export HOME="$dir/home" LANG=C.UTF-8
+# Else a broker that is killed while it starts leaves one in the folder of whoever called.
+export ERL_CRASH_DUMP="$dir/erl_crash.dump"
 export RABBITMQ_NODENAME="test$port@localhost" RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$port"
 RABBITMQ_DIST_PORT=$(side_port distribution)
 ERL_EPMD_PORT=$(side_port mapper)

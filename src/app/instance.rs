@@ -157,9 +157,12 @@ impl Membership {
 
     async fn register(&self, node: &str, now: DateTime<Utc>) -> Result<(), StoreError> {
         let (id, at) = (self.0.ids.next(), Instant::now());
-        let transaction = self.0.store.begin().await?;
-        instances::register(&transaction, &id, node, now).await?;
-        transaction.commit().await?;
+        store::insist(|| async {
+            let transaction = self.0.store.begin().await?;
+            instances::register(&transaction, &id, node, now).await?;
+            Ok(transaction.commit().await?)
+        })
+        .await?;
         *self.0.beat.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
         self.0.store.hold_as(Holder::Instance(id.into()));
         Ok(())
@@ -217,11 +220,11 @@ pub(super) async fn join(app: &App, address: Option<SocketAddr>) -> Result<(), S
 /// Gives everything back: the others go on at once.
 pub(super) async fn leave(app: &App) {
     let Holder::Instance(id) = app.store().holder() else { return };
-    let left = async {
+    let left = store::insist(|| async {
         let transaction = app.store().begin().await?;
         instances::leave(&transaction, &id).await?;
-        transaction.commit().await.map_err(StoreError::from)
-    };
+        Ok(transaction.commit().await?)
+    });
     if let Err(error) = left.await {
         tracing::warn!(error = sentence(&error), "this process could not take its leave; the others will notice");
     }
@@ -312,12 +315,12 @@ async fn tick(
 
 async fn give_up(app: App, silent: Vec<Instance>) {
     for one in silent {
-        let removed = async {
+        let removed = store::insist(|| async {
             let transaction = app.store().begin().await?;
             let removed = instances::remove(&transaction, &one).await?;
-            transaction.commit().await.map_err(StoreError::from)?;
-            Ok::<_, StoreError>(removed)
-        };
+            transaction.commit().await?;
+            Ok(removed)
+        });
         match removed.await {
             Ok(true) => {
                 tracing::warn!(instance.id = one.id, "a process is silent; what it had in hand is taken over");

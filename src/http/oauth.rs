@@ -238,14 +238,16 @@ async fn keep(
     let now = app.clock().now();
     let user = binding.user_id.as_str();
     let token = app.connections().purse().seal(user, tokens)?;
-    let transaction = app.store().begin().await?;
-    store::tokens::put(&transaction, user, &token, now).await?;
-    store::bindings::set_profile(&transaction, user, Some(mailbox), Some(&profile.id), None).await?;
-    if binding.enabled {
-        store::bindings::set_state(&transaction, user, BindingState::Active, "In step.", None, now).await?;
-    }
-    transaction.commit().await.map_err(store::StoreError::from)?;
-    Ok(())
+    let kept = store::insist(|| async {
+        let transaction = app.store().begin().await?;
+        store::tokens::put(&transaction, user, &token, now).await?;
+        store::bindings::set_profile(&transaction, user, Some(mailbox), Some(&profile.id), None).await?;
+        if binding.enabled {
+            store::bindings::set_state(&transaction, user, BindingState::Active, "In step.", None, now).await?;
+        }
+        Ok(transaction.commit().await?)
+    });
+    Ok(kept.await?)
 }
 
 /// The dates of tasks are days in the mailbox's zone; without it they are days in UTC until it can be read.

@@ -42,9 +42,12 @@ pub(super) async fn tick(app: &App, known: &mut Known) -> Result<(), WorkError> 
 /// When the database fails.
 pub async fn unpark(app: &App) -> Result<(), WorkError> {
     let parked = Filter { state: Some(MessageState::Parked), ..Filter::default() };
-    let transaction = app.store().begin().await?;
-    messages::replay(&transaction, &parked, app.clock().now(), || app.ids().next()).await?;
-    transaction.commit().await.map_err(store::StoreError::from)?;
+    store::insist(|| async {
+        let transaction = app.store().begin().await?;
+        messages::replay(&transaction, &parked, app.clock().now(), || app.ids().next()).await?;
+        Ok(transaction.commit().await?)
+    })
+    .await?;
     app.queue().wake().notify_one();
     Ok(())
 }

@@ -184,16 +184,19 @@ async fn turn(app: &App, units: usize, after_lane: Option<&str>) -> store::Resul
 /// What was received is taken in by the same commit: at little load it costs none of its own. A power cut may take it: what was
 /// received is in the inbox still, and nobody works on it any more.
 async fn lease_due(app: &App, received: Option<Portion>, turn: &Turn<'_>) -> store::Result<Vec<messages::Unit>> {
-    let transaction = app.store().begin_held_lightly().await?;
-    if app.store().is_shared() {
-        store::signals::take_turn(&transaction).await?;
-    }
-    if let Some(received) = received {
-        inbox::take_in(&transaction, &received).await?;
-    }
-    let units = messages::lease_due(&transaction, turn).await?;
-    transaction.commit().await.map_err(store::StoreError::from)?;
-    Ok(units)
+    store::insist(|| async {
+        let transaction = app.store().begin_held_lightly().await?;
+        if app.store().is_shared() {
+            store::signals::take_turn(&transaction).await?;
+        }
+        if let Some(received) = &received {
+            inbox::take_in(&transaction, received).await?;
+        }
+        let units = messages::lease_due(&transaction, turn).await?;
+        transaction.commit().await?;
+        Ok(units)
+    })
+    .await
 }
 
 async fn rest(app: &App) {

@@ -126,12 +126,14 @@ impl Task<'_> {
     /// Takes a tombstone away.
     async fn forget(&self, link: &Link) -> Result<(), WorkError> {
         let _lock = self.locks.acquire(format!("link:{}", link.id)).await?;
-        let transaction = self.app.store().begin_held().await?;
-        if links::by_id(&transaction, &link.id).await?.is_some_and(|link| link.is_buried()) {
-            links::delete(&transaction, &link.id).await?;
-        }
-        transaction.commit().await.map_err(store::StoreError::from)?;
-        Ok(())
+        let forgotten = store::insist(|| async {
+            let transaction = self.app.store().begin_held().await?;
+            if links::by_id(&transaction, &link.id).await?.is_some_and(|link| link.is_buried()) {
+                links::delete(&transaction, &link.id).await?;
+            }
+            Ok(transaction.commit().await?)
+        });
+        Ok(forgotten.await?)
     }
 
     async fn adopt_record(&self, link: &Link, id: &str) -> Result<Report, WorkError> {

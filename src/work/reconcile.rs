@@ -262,9 +262,7 @@ impl Task<'_> {
         let next = Context::of(self.app, Some(&owner)).await?;
         if next.owner().is_none_or(|owner| !owner.active) {
             // Whoever gets it next starts anew.
-            let transaction = self.app.store().begin_held().await?;
-            links::delete(&transaction, &link.id).await?;
-            transaction.commit().await.map_err(store::StoreError::from)?;
+            links::delete_alone(self.app.store(), &link.id).await?;
             return Ok(Report::Wrote(vec![Written::Deleted]));
         }
         link.owner = owner;

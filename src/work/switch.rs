@@ -53,9 +53,7 @@ pub async fn asked(app: &App, kind: Kind, record_id: &str, on: bool) -> Result<V
     if on && let Some(link) = links::by_record(app.store().read(), kind, record_id).await? {
         let _lock = app.locks().acquire(format!("link:{}", link.id)).await?;
         if let Some(link) = links::by_id(app.store().read(), &link.id).await?.filter(sync::Link::is_buried) {
-            let transaction = app.store().begin_held().await?;
-            links::delete(&transaction, &link.id).await?;
-            transaction.commit().await.map_err(store::StoreError::from)?;
+            links::delete_alone(app.store(), &link.id).await?;
             targets.extend(link.master().map(target_of));
         }
     }

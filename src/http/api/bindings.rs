@@ -88,12 +88,15 @@ pub(in crate::http) async fn put(
         engine::leave(&app, before).await?;
     }
     let now = app.clock().now();
-    let transaction = app.store().begin().await?;
-    if moved {
-        forget_mailbox(&transaction, &id).await?;
-    }
-    store::bindings::upsert(&transaction, &after, now).await?;
-    transaction.commit().await.map_err(store::StoreError::from)?;
+    store::insist(|| async {
+        let transaction = app.store().begin().await?;
+        if moved {
+            forget_mailbox(&transaction, &id).await?;
+        }
+        store::bindings::upsert(&transaction, &after, now).await?;
+        Ok(transaction.commit().await?)
+    })
+    .await?;
     let reaches_elsewhere = before.as_ref().is_some_and(|before| {
         before.first_sync_done && !moved && (before.sync_from, &before.todo_list) != (after.sync_from, &after.todo_list)
     });
@@ -258,18 +261,21 @@ pub(in crate::http) async fn delete(app: Data<App>, caller: Caller, id: Path<Str
     let binding = binding.ok_or_else(|| Problem::not_found(format!("the user `{id}` is not bound")))?;
     let _alone = engine::keep_subscriptions_still(&app, &id).await?;
     engine::leave(&app, &binding).await?;
-    let transaction = app.store().begin().await?;
-    forget_mailbox(&transaction, &id).await?;
-    store::oauth::delete_of(&transaction, &id).await?;
-    store::holds::delete_open_of(&transaction, &id).await?;
-    store::bindings::delete(&transaction, &id).await?;
-    transaction.commit().await.map_err(store::StoreError::from)?;
+    store::insist(|| async {
+        let transaction = app.store().begin().await?;
+        forget_mailbox(&transaction, &id).await?;
+        store::oauth::delete_of(&transaction, &id).await?;
+        store::holds::delete_open_of(&transaction, &id).await?;
+        store::bindings::delete(&transaction, &id).await?;
+        Ok(transaction.commit().await?)
+    })
+    .await?;
     app.wake_schedule();
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// Removes what we know of the mailbox at Microsoft.
-async fn forget_mailbox(transaction: &store::Transaction, user: &str) -> Result<(), Problem> {
+async fn forget_mailbox(transaction: &store::Transaction, user: &str) -> store::Result<()> {
     for subscription in store::subscriptions::of_user(transaction, user).await? {
         store::subscriptions::delete(transaction, &subscription.id).await?;
     }

@@ -134,10 +134,14 @@ pub struct ReplayRequest {
 
 pub(in crate::http) async fn again(app: &App, filter: &Filter) -> Result<u64, Problem> {
     received::take_in(app).await?;
-    let transaction = app.store().begin().await?;
-    let ids = app.ids();
-    let mut replayed = store::messages::replay(&transaction, filter, app.clock().now(), || ids.next()).await?;
-    transaction.commit().await.map_err(store::StoreError::from)?;
+    let mut replayed = store::insist(|| async {
+        let transaction = app.store().begin().await?;
+        let ids = app.ids();
+        let replayed = store::messages::replay(&transaction, filter, app.clock().now(), || ids.next()).await?;
+        transaction.commit().await?;
+        Ok(replayed)
+    })
+    .await?;
     app.queue().wake().notify_one();
     let all_dead = Filter { state: Some(MessageState::Dead), ..Filter::default() };
     if *filter == all_dead

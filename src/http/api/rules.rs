@@ -116,10 +116,13 @@ fn read(sent: Map<String, Value>) -> Result<RulesPatch, Problem> {
 
 async fn merge(app: &App, user: Option<&str>, patch: &RulesPatch) -> Result<(), Problem> {
     let before = effective(app, user).await?;
-    let transaction = app.store().begin().await?;
-    let stored = store::rules::get(&transaction, user).await?.unwrap_or_default();
-    store::rules::put(&transaction, user, &stored.merged(patch), app.clock().now()).await?;
-    transaction.commit().await.map_err(store::StoreError::from)?;
+    store::insist(|| async {
+        let transaction = app.store().begin().await?;
+        let stored = store::rules::get(&transaction, user).await?.unwrap_or_default();
+        store::rules::put(&transaction, user, &stored.merged(patch), app.clock().now()).await?;
+        Ok(transaction.commit().await?)
+    })
+    .await?;
     changed(app, user, &before).await
 }
 

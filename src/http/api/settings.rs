@@ -313,12 +313,15 @@ pub(in crate::http) async fn put_schedules(
             parse::cron_text(cron.trim()).map_err(|expected| Problem::bad_request(format!("{kind}: {expected}")))?;
         checked.push((kind, cron));
     }
-    let transaction = app.store().begin().await?;
-    for (kind, cron) in checked {
-        store::settings::put(&transaction, &format!("{SCHEDULE}{kind}"), &cron, app.clock().now()).await?;
-    }
-    store::signals::raise(&transaction, store::signals::SETTINGS).await?;
-    transaction.commit().await.map_err(store::StoreError::from)?;
+    store::insist(|| async {
+        let transaction = app.store().begin().await?;
+        for (kind, cron) in &checked {
+            store::settings::put(&transaction, &format!("{SCHEDULE}{kind}"), cron, app.clock().now()).await?;
+        }
+        store::signals::raise(&transaction, store::signals::SETTINGS).await?;
+        Ok(transaction.commit().await?)
+    })
+    .await?;
     app.connections().reload().await?;
     app.wake_schedule();
     Ok(show_schedules(app).await)

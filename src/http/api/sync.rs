@@ -253,9 +253,13 @@ pub(in crate::http) async fn decide(app: &App, caller: &Caller, id: &str, decisi
         must_be_decidable(caller, &hold)?;
     }
     let by = caller.user_name.as_str();
-    let transaction = app.store().begin().await?;
-    let hold = store::holds::decide(&transaction, id, decision, by, app.clock().now()).await?;
-    transaction.commit().await.map_err(store::StoreError::from)?;
+    let hold = store::insist(|| async {
+        let transaction = app.store().begin().await?;
+        let hold = store::holds::decide(&transaction, id, decision, by, app.clock().now()).await?;
+        transaction.commit().await?;
+        Ok(hold)
+    })
+    .await?;
     engine::hold_decided(app, &hold);
     Ok(Json(hold.into()))
 }

@@ -217,9 +217,12 @@ async fn stored(rabbit: &Rabbit, sink: &Sink, all: &[NewMessage]) -> Option<Resu
 }
 
 async fn write(store: &Store, all: &[NewMessage]) -> Result<(), StoreError> {
-    let transaction = store.begin().await?;
-    messages::insert_new(&transaction, all).await?;
-    transaction.commit().await.map_err(StoreError::from)
+    store::insist(|| async {
+        let transaction = store.begin().await?;
+        messages::insert_new(&transaction, all).await?;
+        Ok(transaction.commit().await?)
+    })
+    .await
 }
 
 /// Whether the database takes a message of which nothing is strange: then it is the others' fault that it took none of them. It

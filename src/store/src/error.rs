@@ -72,6 +72,11 @@ impl StoreError {
         matches!(self, Self::Database(error) if error.sql_err().is_some())
     }
 
+    /// True when the database has given it up in favour of somebody else, and it is to be done again at once, all of it.
+    pub(crate) fn is_given_up(&self) -> bool {
+        matches!(self, Self::Database(error) if backend::is_given_up(error))
+    }
+
     /// True when the same call may succeed later: the database is busy, restarting, unreachable, or its disk is full.
     #[must_use]
     pub fn is_busy_or_gone(&self) -> bool {

@@ -24,7 +24,7 @@ use serde_json::Value;
 use crate::convert::{json, json_with_room, millis, moment};
 use crate::error::{Result, StoreError};
 use crate::messages::{self, NewMessage};
-use crate::{Store, Transaction};
+use crate::{Store, Transaction, insist};
 
 /// So many messages are one row at most.
 const ROW: usize = 1024;
@@ -262,10 +262,13 @@ pub async fn empty(store: &Store) -> Result<u64> {
 }
 
 async fn take(store: &Store, portion: &Portion) -> Result<u64> {
-    let transaction = store.begin().await?;
-    let count = take_in(&transaction, portion).await?;
-    transaction.commit().await?;
-    Ok(count)
+    insist(|| async {
+        let transaction = store.begin().await?;
+        let count = take_in(&transaction, portion).await?;
+        transaction.commit().await?;
+        Ok(count)
+    })
+    .await
 }
 
 /// Row by row, and those that are refused message by message.
@@ -314,9 +317,12 @@ async fn one_by_one(store: &Store, id: i64) -> Result<u64> {
 }
 
 async fn archive(store: &Store, message: &NewMessage) -> Result<()> {
-    let transaction = store.begin().await?;
-    messages::insert_new(&transaction, std::slice::from_ref(message)).await?;
-    Ok(transaction.commit().await?)
+    insist(|| async {
+        let transaction = store.begin().await?;
+        messages::insert_new(&transaction, std::slice::from_ref(message)).await?;
+        Ok(transaction.commit().await?)
+    })
+    .await
 }
 
 /// How much is on its way.

@@ -1,8 +1,9 @@
 //! The database: what the service knows between two runs.
 //!
 //! Free functions over `&impl ConnectionTrait`, one module an aggregate; there is no layer above sea-orm, which is the
-//! portability layer already. A caller that has several things to do begins a transaction ([`Store::begin`]) and hands it to
-//! each of them; nothing in here begins one, [`writer`], [`settle`] and [`inbox::empty`] aside.
+//! portability layer already. A caller that has several things to do begins a transaction ([`Store::begin`]), hands it to each of
+//! them, and begins anew where the database gives it up ([`insist`]); nothing in here begins one, [`writer`], [`settle`] and
+//! [`inbox::empty`] aside.
 //!
 //! # One writer
 //! SQLite lets one connection write at a time. [`Store`] therefore has a pool of readers, which are told to refuse writes
@@ -291,4 +292,16 @@ impl Store {
         let applied = |one: &migration::Status| *one == migration::Status::Applied;
         Ok(all.iter().map(|one| Migration { name: one.name().to_owned(), applied: applied(&one.status()) }).collect())
     }
+}
+
+/// Does something with a transaction of its own, again and from the beginning where the database gives it up in favour of somebody
+/// else, a few times at most. So it must do nothing that is not taken back with the transaction.
+///
+/// # Errors
+/// Those of `work`.
+pub async fn insist<T, F>(work: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    backend::insist(work, StoreError::is_given_up).await
 }

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::{Result, StoreError};
 use crate::history::Entry;
 use crate::messages::End;
-use crate::{Store, Transaction, bindings, history, links, messages};
+use crate::{Store, Transaction, bindings, history, insist, links, messages};
 
 /// So many share a commit at most.
 const GROUP: usize = 256;
@@ -173,6 +173,17 @@ fn tell(answer: oneshot::Sender<Result<()>>, result: Result<()>) {
 }
 
 async fn write(store: &Store, group: &[Settlement], noted: &mut HashMap<String, DateTime<Utc>>) -> Result<()> {
+    let synced = insist(|| once(store, group, noted)).await?;
+    noted.extend(synced);
+    Ok(())
+}
+
+/// Tells whose reconciliations were noted.
+async fn once(
+    store: &Store,
+    group: &[Settlement],
+    noted: &HashMap<String, DateTime<Utc>>,
+) -> Result<HashMap<String, DateTime<Utc>>> {
     let is_light = group.iter().all(|one| one.is_light);
     let transaction = if is_light { store.begin_held_lightly().await? } else { store.begin_held().await? };
     let saved: Vec<(&Link, DateTime<Utc>)> =
@@ -186,8 +197,7 @@ async fn write(store: &Store, group: &[Settlement], noted: &mut HashMap<String, 
     supersede(&transaction, group).await?;
     let synced = synced(&transaction, group, noted).await?;
     transaction.commit().await?;
-    noted.extend(synced);
-    Ok(())
+    Ok(synced)
 }
 
 async fn supersede(transaction: &Transaction, group: &[Settlement]) -> Result<()> {

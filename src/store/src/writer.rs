@@ -24,10 +24,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::Store;
 use crate::error::{Result, StoreError};
 use crate::inbox::{self, Bundle};
 use crate::messages::{self, NewMessage};
+use crate::{Store, insist};
 
 /// So many messages go into one commit at most, unless one caller brings more.
 const GROUP: usize = 1024;
@@ -385,14 +385,18 @@ impl Inner {
         if messages.is_empty() && rows.len() == 1 {
             inbox::write(self.store.write(), rows).await?;
         } else {
-            let transaction = self.store.begin().await?;
-            inbox::write(&transaction, rows).await?;
-            if is_second {
-                messages::insert_new(&transaction, &messages.concat()).await?;
-            } else {
-                messages::insert_many(&transaction, &messages.concat()).await?;
-            }
-            transaction.commit().await?;
+            let messages = messages.concat();
+            insist(|| async {
+                let transaction = self.store.begin().await?;
+                inbox::write(&transaction, rows.clone()).await?;
+                if is_second {
+                    messages::insert_new(&transaction, &messages).await?;
+                } else {
+                    messages::insert_many(&transaction, &messages).await?;
+                }
+                Ok(transaction.commit().await?)
+            })
+            .await?;
         }
         self.tally.commits.fetch_add(1, Ordering::Relaxed);
         let count: usize = loads.iter().map(|load| load.count()).sum();

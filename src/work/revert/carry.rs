@@ -97,26 +97,28 @@ impl Revert<'_> {
     }
 
     async fn store(&self, link: &Link, entries: &[Entry], complete: bool, forget: bool) -> Result<(), RevertError> {
-        let transaction = self.app().store().begin_held().await?;
-        if forget {
-            links::delete(&transaction, &link.id).await?;
-        } else {
-            links::save(&transaction, link, self.app().clock().now()).await?;
-        }
-        if !entries.is_empty() {
-            history::insert_many(&transaction, entries).await?;
-        }
-        if let Some(first) = entries.first().filter(|_| complete) {
-            history::mark_reverted(&transaction, &self.entry.id, &first.id).await?;
-            if let Some(original) = &self.entry.revert_of {
-                // What it had taken back is in force again, and the rest of that revert is undone with it.
-                history::unmark_reverted(&transaction, original).await?;
-                for sibling in history::reverts_of(&transaction, original).await? {
-                    history::mark_reverted(&transaction, &sibling.id, &first.id).await?;
+        let stored = store::insist(|| async {
+            let transaction = self.app().store().begin_held().await?;
+            if forget {
+                links::delete(&transaction, &link.id).await?;
+            } else {
+                links::save(&transaction, link, self.app().clock().now()).await?;
+            }
+            if !entries.is_empty() {
+                history::insert_many(&transaction, entries).await?;
+            }
+            if let Some(first) = entries.first().filter(|_| complete) {
+                history::mark_reverted(&transaction, &self.entry.id, &first.id).await?;
+                if let Some(original) = &self.entry.revert_of {
+                    // What it had taken back is in force again, and the rest of that revert is undone with it.
+                    history::unmark_reverted(&transaction, original).await?;
+                    for sibling in history::reverts_of(&transaction, original).await? {
+                        history::mark_reverted(&transaction, &sibling.id, &first.id).await?;
+                    }
                 }
             }
-        }
-        transaction.commit().await.map_err(store::StoreError::from)?;
-        Ok(())
+            Ok(transaction.commit().await?)
+        });
+        Ok(stored.await?)
     }
 }

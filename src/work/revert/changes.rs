@@ -116,12 +116,15 @@ impl Revert<'_> {
     /// Parts a pair for good before one of its ends is deleted: the other is to stay.
     async fn part(&self, context: &Context, link: &mut Link, record_stays: bool) -> Result<(), RevertError> {
         link.state = LinkState::Tombstone { since: context.now() };
-        let transaction = self.app().store().begin_held().await?;
-        links::save(&transaction, link, context.now()).await?;
-        if let Some(record_id) = &link.record_id {
-            switches::put(&transaction, link.kind, record_id, false, context.now()).await?;
-        }
-        transaction.commit().await.map_err(store::StoreError::from)?;
+        store::insist(|| async {
+            let transaction = self.app().store().begin_held().await?;
+            links::save(&transaction, link, context.now()).await?;
+            if let Some(record_id) = &link.record_id {
+                switches::put(&transaction, link.kind, record_id, false, context.now()).await?;
+            }
+            Ok(transaction.commit().await?)
+        })
+        .await?;
         self.task.private_copies(context, link, None).await?;
         if let Some(record_id) = link.record_id.as_ref().filter(|_| record_stays) {
             switch::turn(self.app(), context.acting(), link.kind, record_id, false).await?;

@@ -182,13 +182,15 @@ impl Revert<'_> {
 
     /// The new link in place of the buried one, which holds an end that both would have.
     async fn replace(&self, old: Option<&Link>, new: &Link) -> Result<(), RevertError> {
-        let transaction = self.app().store().begin_held().await?;
-        if let Some(old) = old.filter(|old| old.id != new.id) {
-            links::delete(&transaction, &old.id).await?;
-        }
-        links::save(&transaction, new, self.app().clock().now()).await?;
-        transaction.commit().await.map_err(store::StoreError::from)?;
-        Ok(())
+        let replaced = store::insist(|| async {
+            let transaction = self.app().store().begin_held().await?;
+            if let Some(old) = old.filter(|old| old.id != new.id) {
+                links::delete(&transaction, &old.id).await?;
+            }
+            links::save(&transaction, new, self.app().clock().now()).await?;
+            Ok(transaction.commit().await?)
+        });
+        Ok(replaced.await?)
     }
 
     async fn hint(&self, link: &Link) -> Result<(), RevertError> {

@@ -6,6 +6,7 @@ use sea_orm::{
 };
 
 use super::sqlite::{Connections, Writing};
+use super::{insist, is_given_up};
 
 /// Connections to the database. Cheap to clone.
 #[derive(Clone)]
@@ -83,7 +84,8 @@ impl ConnectionTrait for Connection {
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         match self {
-            Self::Server(pool) => pool.execute_raw(statement).await,
+            // By itself it is a transaction of its own.
+            Self::Server(pool) => insist(|| pool.execute_raw(statement.clone()), is_given_up).await,
             Self::File(file) => file.execute(statement).await,
         }
     }

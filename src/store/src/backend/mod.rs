@@ -49,6 +49,13 @@ const MYSQL_SESSION: &str =
     "SET SESSION transaction_isolation = 'READ-COMMITTED', SESSION innodb_lock_wait_timeout = 10";
 const MARIADB_SESSION: &str = "SET SESSION tx_isolation = 'READ-COMMITTED', SESSION innodb_lock_wait_timeout = 10, \
     SESSION idle_transaction_timeout = 15";
+/// How often something is tried that a server gave up in favour of somebody else.
+const TRIES: u32 = 5;
+/// Numbers of MySQL's and MariaDB's errors: nobody waits longer for a row, two waited for each other, and what MariaDB 11.6 says of a
+/// row that another has changed meanwhile.
+const LOCK_WAIT: u16 = 1205;
+const DEADLOCK: u16 = 1213;
+const ROW_CHANGED: u16 = 1020;
 /// The number of the lock under which the schema is changed.
 const MIGRATION: i64 = 0x0e59_0001;
 
@@ -103,7 +110,12 @@ pub async fn begin(connection: &Connection) -> Result<Transaction> {
         Connection::Server(pool) => {
             let committed = Some(IsolationLevel::ReadCommitted);
             let options = TransactionOptions { isolation_level: committed, ..TransactionOptions::default() };
-            Ok(Transaction::Server(pool.begin_with_options(options).await?))
+            // Begun to the end, whether or not anybody still waits for it. One that is given up in the middle would leave a session
+            // in the pool with a transaction that nobody knows of (sqlx counts it once it has begun), and what is written through
+            // that session by itself later would not be kept.
+            let pool = pool.clone();
+            let begun = tokio::spawn(async move { pool.begin_with_options(options).await });
+            Ok(Transaction::Server(begun.await.map_err(|_| StoreError::Stopped)??))
         }
         Connection::File(file) => Ok(Transaction::File(file.begin().await?)),
     }
@@ -243,17 +255,46 @@ pub fn is_passing(error: &DbErr) -> bool {
     }
 }
 
-fn is_passing_sqlx(error: &sqlx::Error) -> bool {
-    match error {
+/// True when a server has given this up in favour of somebody else: of two that wait for each other it ends one, which is to try again
+/// at once (MariaDB, "InnoDB Lock Modes"; PostgreSQL, "Deadlocks", "Serialization Failure Handling"). Nothing of it was written.
+pub fn is_given_up(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| matches!(&*code, "40001" | "40P01")) || mysql_number(error) == Some(ROW_CHANGED)
+}
+
+/// Does something until it is not given up in favour of somebody else, a few times at most.
+pub async fn insist<T, E, F>(work: impl Fn() -> F, is_given_up: impl Fn(&E) -> bool) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut left = TRIES;
+    loop {
+        left -= 1;
+        match work().await {
+            Err(error) if left > 0 && is_given_up(&error) => {
+                tracing::debug!("the database has given something up in favour of somebody else; it is done again");
+            }
+            done => return done,
+        }
+    }
+}
+
+fn mysql_number(error: &sqlx::Error) -> Option<u16> {
+    Some(error.as_database_error()?.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()?.number())
+}
+
+fn is_passing_sqlx(whole: &sqlx::Error) -> bool {
+    match whole {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => {
-            // Lock wait, deadlock, and what MariaDB 11.6 says of a row that another has changed meanwhile.
-            let number = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().map(|error| error.number());
-            number.is_some_and(|number| matches!(number, 1205 | 1213 | 1020))
+            mysql_number(whole).is_some_and(|number| matches!(number, LOCK_WAIT | DEADLOCK | ROW_CHANGED))
                 || error.code().is_some_and(|code| is_passing_code(&code))
         }
         _ => false,

@@ -19,7 +19,7 @@ use sync::{Agreed, Day, Field, Link, LinkState, Replica, ReplicaRole, Value, Whe
 use crate::convert::{json, key, millis, read};
 use crate::error::Result;
 use crate::settle::Settlement;
-use crate::{Store, Transaction};
+use crate::{Store, Transaction, insist};
 
 pub use find::{
     Count, Outline, by_fingerprint_creating, by_ical_uid, by_id, by_item, by_occurrence, by_record, by_records,
@@ -280,4 +280,18 @@ pub async fn save_lightly(store: &Store, link: &Link, now: DateTime<Utc>) -> Res
 pub async fn delete(conn: &impl ConnectionTrait, id: &str) -> Result<bool> {
     replicas::Entity::delete_many().filter(replicas::Column::LinkId.eq(id)).exec(conn).await?;
     Ok(Entity::delete_by_id(id).exec(conn).await?.rows_affected > 0)
+}
+
+/// The same in a transaction of its own, which rests on the lock of the link.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete_alone(store: &Store, id: &str) -> Result<bool> {
+    insist(|| async {
+        let transaction = store.begin_held().await?;
+        let is_done = delete(&transaction, id).await?;
+        transaction.commit().await?;
+        Ok(is_done)
+    })
+    .await
 }

@@ -2,6 +2,8 @@
 //! (`postgres://` or `mysql://`), which is emptied before each test and used by one test at a time.
 
 #[cfg(test)]
+mod deadlocks;
+#[cfg(test)]
 mod inbox;
 #[cfg(test)]
 mod links;

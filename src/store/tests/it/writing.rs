@@ -315,21 +315,27 @@ async fn a_transaction_that_is_dropped_keeps_no_other_process_waiting() {
 async fn whoever_goes_away_while_he_begins_keeps_no_other_process_waiting() {
     let world = World::new().await;
     let elsewhere = Store::open(&world.url).await.unwrap();
-    for polls in 0..6 {
+    for polls in 0..20 {
         let mut begin = Box::pin(world.store.begin());
         for _ in 0..polls {
             if let Poll::Ready(transaction) = begin.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 drop(transaction.unwrap());
                 begin = Box::pin(world.store.begin());
             }
-            tokio::task::yield_now().await;
+            // Long enough for a server to answer that one too.
+            elsewhere.ping().await.unwrap();
         }
         drop(begin);
+        // What is written by itself is there for others at once.
+        for n in 0..4 {
+            settings::put(world.store.write(), "alone", &(polls, n), at(0)).await.unwrap();
+            assert_eq!(settings::get_as(elsewhere.read(), "alone").await.unwrap(), Some((polls, n)));
+        }
         let next = elsewhere.begin().await.unwrap();
         settings::put(&next, "n", &polls, at(0)).await.unwrap();
         next.commit().await.unwrap();
     }
-    assert_eq!(settings::get_as(world.store.read(), "n").await.unwrap(), Some(5));
+    assert_eq!(settings::get_as(world.store.read(), "n").await.unwrap(), Some(19));
 }
 
 #[tokio::test]

@@ -234,7 +234,7 @@ async fn is_fit(store: &Store, like: &[NewMessage]) -> bool {
     let change = Change { id, target, cause, received, version: None, job: None, trace: None, reminder: None };
     let tried = async {
         let transaction = store.begin().await?;
-        messages::insert_new(&transaction, &[NewMessage::new(change, cause.as_str())]).await?;
+        messages::insert_many(&transaction, &[NewMessage::new(change, cause.as_str())]).await?;
         transaction.rollback().await.map_err(StoreError::from)
     };
     tried.await.is_ok()

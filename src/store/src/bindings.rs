@@ -15,7 +15,7 @@ use sea_orm::{
 
 use crate::convert::{millis, moment};
 use crate::error::{Result, StoreError};
-use crate::signals;
+use crate::{Later, signals};
 
 words! {
     /// Where a binding stands.
@@ -249,14 +249,12 @@ pub async fn synced(conn: &impl ConnectionTrait, user_id: &str, at: DateTime<Utc
 ///
 /// # Errors
 /// When the database fails.
-pub async fn synced_all(conn: &impl ConnectionTrait, users: &BTreeSet<&str>, at: DateTime<Utc>) -> Result<()> {
-    Entity::update_many()
+pub async fn synced_all(conn: &impl Later, users: &BTreeSet<&str>, at: DateTime<Utc>) -> Result<()> {
+    let note = Entity::update_many()
         .col_expr(Column::LastSync, Expr::value(millis(at)))
         .filter(Column::UserId.is_in(users.iter().copied()))
-        .filter(Column::LastSync.is_null().or(Column::LastSync.lt(millis(at))))
-        .exec(conn)
-        .await?;
-    Ok(())
+        .filter(Column::LastSync.is_null().or(Column::LastSync.lt(millis(at))));
+    Ok(conn.later(note).await?)
 }
 
 /// Notes whether the first synchronisation is over.

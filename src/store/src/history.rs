@@ -9,6 +9,7 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 use sync::{Cause, Field, Kind, Side, Value};
 
+use crate::Later;
 use crate::convert::{cut, json, millis, moment, read};
 use crate::error::{Result, StoreError};
 use crate::page::{Page, Place};
@@ -157,7 +158,7 @@ fn entry(row: Model) -> Result<Entry> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert_many(conn: &impl ConnectionTrait, entries: &[Entry]) -> Result<()> {
+pub async fn insert_many(conn: &impl Later, entries: &[Entry]) -> Result<()> {
     insert_all(conn, &entries.iter().collect::<Vec<_>>()).await
 }
 
@@ -165,10 +166,10 @@ pub async fn insert_many(conn: &impl ConnectionTrait, entries: &[Entry]) -> Resu
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert_all(conn: &impl ConnectionTrait, entries: &[&Entry]) -> Result<()> {
+pub async fn insert_all(conn: &impl Later, entries: &[&Entry]) -> Result<()> {
     for chunk in entries.chunks(500) {
         let rows = chunk.iter().copied().map(row).collect::<Result<Vec<_>>>()?;
-        Entity::insert_many(rows).exec_without_returning(conn).await?;
+        conn.later(Entity::insert_many(rows)).await?;
     }
     Ok(())
 }

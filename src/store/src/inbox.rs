@@ -24,7 +24,7 @@ use serde_json::Value;
 use crate::convert::{json, json_with_room, millis, moment};
 use crate::error::{Result, StoreError};
 use crate::messages::{self, NewMessage};
-use crate::{Store, Transaction, insist};
+use crate::{Later, Store, Transaction, insist};
 
 /// So many messages are one row at most.
 const ROW: usize = 1024;
@@ -171,7 +171,7 @@ fn of(portion: &Portion) -> Select<Entity> {
 /// Moves what is still there of a portion into the archive. Tells how many messages.
 ///
 /// # Errors
-/// When the database fails, or the archive refuses a message: [`empty`] finds out which.
+/// When the database fails, or the archive refuses a message, which the commit may be the first to say: [`empty`] finds out which.
 pub async fn take_in(transaction: &Transaction, portion: &Portion) -> Result<u64> {
     let rows = of(portion).lock_exclusive().all(transaction).await?;
     let (mut all, mut over) = (Vec::new(), Vec::with_capacity(rows.len()));
@@ -186,7 +186,7 @@ pub async fn take_in(transaction: &Transaction, portion: &Portion) -> Result<u64
     }
     messages::insert_new(transaction, &all).await?;
     if !over.is_empty() {
-        Entity::delete_many().filter(Column::Id.is_in(over)).exec(transaction).await?;
+        transaction.later(Entity::delete_many().filter(Column::Id.is_in(over))).await?;
     }
     Ok(all.len() as u64)
 }

@@ -59,7 +59,7 @@ use backend::Connected;
 use migration::{Migrator, MigratorTrait};
 pub use sea_orm::ConnectionTrait;
 
-pub use backend::{Connection, Transaction};
+pub use backend::{Connection, Later, Transaction};
 pub use error::{Result, StoreError};
 pub use page::Page;
 
@@ -150,10 +150,11 @@ impl Store {
         &self.writer
     }
 
-    /// Begins a transaction that writes. Dropped without a commit, it is rolled back.
+    /// Begins a transaction that writes. Dropped without a commit, it is rolled back. The write lock of a file is taken by its first
+    /// statement.
     ///
     /// # Errors
-    /// When the database is gone, or the write lock is not to be had in time.
+    /// When the database is gone, or no connection is to be had in time.
     pub async fn begin(&self) -> Result<Transaction> {
         backend::begin(&self.writer).await
     }

@@ -194,22 +194,16 @@ async fn once(
     let ends: Vec<(&End, DateTime<Utc>)> =
         group.iter().filter_map(|one| one.ends.as_ref().map(|end| (end, one.now))).collect();
     messages::finish_many(&transaction, &ends).await?;
-    supersede(&transaction, group).await?;
+    let in_step: Vec<(&[Target], DateTime<Utc>)> = group
+        .iter()
+        .filter_map(|one| one.in_step.as_ref().map(|(targets, began)| (targets.as_slice(), *began)))
+        .collect();
+    if let Some(now) = group.iter().map(|one| one.now).max() {
+        messages::supersede(&transaction, &in_step, now).await?;
+    }
     let synced = synced(&transaction, group, noted).await?;
     transaction.commit().await?;
     Ok(synced)
-}
-
-async fn supersede(transaction: &Transaction, group: &[Settlement]) -> Result<()> {
-    if group.iter().all(|one| one.in_step.is_none()) || messages::dead_count(transaction).await? == 0 {
-        return Ok(());
-    }
-    for (targets, began, now) in
-        group.iter().filter_map(|one| one.in_step.as_ref().map(|(targets, began)| (targets, *began, one.now)))
-    {
-        messages::supersede(transaction, targets, began, now).await?;
-    }
-    Ok(())
 }
 
 /// Notes reconciliations, of a user once a second at most. Tells which were noted.

@@ -2,7 +2,8 @@
 
 use sea_orm::prelude::async_trait;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, Statement,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, QueryTrait,
+    Statement,
 };
 
 use super::sqlite::{Connections, Writing};
@@ -45,6 +46,29 @@ impl Connection {
         match self {
             Self::Server(pool) => pool.clone().close().await,
             Self::File(file) => file.close().await,
+        }
+    }
+}
+
+/// What takes statements whose outcome nobody needs to know at once.
+pub trait Later: ConnectionTrait {
+    /// Does something, in a transaction on a file together with what comes next; what is refused is told then, by the commit at the
+    /// latest.
+    fn later(&self, query: impl QueryTrait + Send) -> impl Future<Output = Result<(), DbErr>> + Send;
+}
+
+impl Later for Connection {
+    async fn later(&self, query: impl QueryTrait + Send) -> Result<(), DbErr> {
+        self.execute_raw(query.build(self.get_database_backend())).await.map(drop)
+    }
+}
+
+impl Later for Transaction {
+    async fn later(&self, query: impl QueryTrait + Send) -> Result<(), DbErr> {
+        let statement = query.build(self.get_database_backend());
+        match self {
+            Self::Server(transaction) => transaction.execute_raw(statement).await.map(drop),
+            Self::File(transaction) => transaction.later(statement).await,
         }
     }
 }

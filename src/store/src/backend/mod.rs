@@ -21,7 +21,7 @@ use sea_orm::{
     RuntimeErr, Statement, TransactionOptions, TransactionTrait as _,
 };
 
-pub use self::connection::{Connection, Transaction};
+pub use self::connection::{Connection, Later, Transaction};
 use self::sqlite::Connections;
 use crate::error::{Result, StoreError};
 

@@ -8,6 +8,10 @@
 //! is used again. Transactions are begun and ended by statements of ours, and SQLite alone knows whether one is open: when a disk is
 //! full it rolls back by itself, and sqlx, which counts them, would go on with a savepoint whose "commit" answers well and keeps
 //! nothing.
+//!
+//! A statement is a way to the connection's thread and back, which takes longer than most of them. So in a transaction what nobody
+//! waits for goes along with what is asked next, or with the commit ([`Writing::later`]); its beginning is the first of these. As on
+//! PostgreSQL, nothing else is done in a transaction after something in it was refused.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +20,7 @@ use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::sqlx::{self, ConnectOptions as _, Connection as _, SqliteConnection};
-use sea_orm::{ConnAcquireErr, DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
+use sea_orm::{ConnAcquireErr, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement, Value};
 use sea_query_sqlx::SqlxValues;
 use tokio::sync::{Mutex as Turn, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
@@ -29,6 +33,8 @@ const BEGIN_LIGHTLY: &str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE";
 const COMMIT_LIGHTLY: &str = "COMMIT; PRAGMA synchronous = FULL";
 const FLUSHED: &str = "PRAGMA synchronous = FULL";
 const ROLLBACK: &str = "ROLLBACK";
+/// So many statements go together: each such text is kept prepared, and those of many rarely come again.
+const TOGETHER: usize = 8;
 /// What SQLite says to a roll-back where no transaction is open (`SQLITE_ERROR`).
 const NOTHING_TO_DO: &str = "1";
 
@@ -63,9 +69,26 @@ struct Session {
 
 /// A transaction that writes. Dropped without a commit, it is rolled back.
 pub struct Writing {
-    session: Turn<Session>,
+    open: Turn<Open>,
     is_light: bool,
-    is_over: bool,
+}
+
+struct Open {
+    session: Session,
+    /// What goes along with the next statement.
+    pending: Vec<Statement>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing has been sent.
+    Fresh,
+    Begun,
+    /// Something was refused, or may not have been done.
+    Broken,
+    /// Committed or rolled back.
+    Over,
 }
 
 fn closed() -> DbErr {
@@ -74,6 +97,26 @@ fn closed() -> DbErr {
 
 fn failed(error: sqlx::Error) -> RuntimeErr {
     RuntimeErr::SqlxError(Arc::new(error))
+}
+
+fn broken() -> DbErr {
+    DbErr::Custom("a statement of the transaction was not done; it is rolled back".to_owned())
+}
+
+fn plain(sql: &str) -> Statement {
+    Statement::from_string(DbBackend::Sqlite, sql)
+}
+
+/// Several statements as one text. Their values follow each other, as each takes as many as it has marks.
+fn together(mut all: Vec<Statement>) -> Statement {
+    if all.len() == 1
+        && let Some(only) = all.pop()
+    {
+        return only;
+    }
+    let sql = all.iter().map(|one| one.sql.as_str()).collect::<Vec<_>>().join("; ");
+    let values: Vec<Value> = all.into_iter().filter_map(|one| one.values).flat_map(|values| values.0).collect();
+    Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
 }
 
 fn query(statement: Statement) -> sqlx::query::Query<'static, sqlx::Sqlite, SqlxValues> {
@@ -156,16 +199,17 @@ impl Connections {
 
     /// Begins a transaction.
     pub async fn begin(&self) -> Result<Writing, DbErr> {
-        let mut session = self.take().await?;
-        session.statement(BEGIN).await?;
-        Ok(Writing { session: Turn::new(session), is_light: false, is_over: false })
+        let open = Open { session: self.take().await?, pending: vec![plain(BEGIN)], state: State::Fresh };
+        Ok(Writing { open: Turn::new(open), is_light: false })
     }
 
     /// Begins one that a power cut may take.
     pub async fn begin_lightly(&self) -> Result<Writing, DbErr> {
         let mut session = self.take().await?;
+        // By itself: what is prepared once changes such a setting once (SQLite, "PRAGMA Statements").
         session.execute_unprepared(BEGIN_LIGHTLY).await?;
-        Ok(Writing { session: Turn::new(session), is_light: true, is_over: false })
+        let open = Open { session, pending: Vec::new(), state: State::Begun };
+        Ok(Writing { open: Turn::new(open), is_light: true })
     }
 
     /// Asks one for a sign of life.
@@ -242,49 +286,101 @@ impl Drop for Session {
     }
 }
 
+impl Open {
+    /// Sends a statement after those that have waited for one.
+    async fn send<T>(
+        &mut self,
+        statement: Statement,
+        send: impl AsyncFnOnce(&mut Session, Statement) -> Result<T, DbErr>,
+    ) -> Result<T, DbErr> {
+        self.pending.push(statement);
+        let all = together(std::mem::take(&mut self.pending));
+        if !matches!(self.state, State::Fresh | State::Begun) {
+            return Err(broken());
+        }
+        self.state = State::Broken;
+        let done = send(&mut self.session, all).await?;
+        self.state = State::Begun;
+        Ok(done)
+    }
+
+    /// Sends what has waited.
+    async fn flush(&mut self) -> Result<(), DbErr> {
+        match self.pending.pop() {
+            Some(last) => self.send(last, Session::execute).await.map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Writing {
+    /// Does something that nobody waits for: with the next statement, or with the commit, which says when it was refused.
+    pub async fn later(&self, statement: Statement) -> Result<(), DbErr> {
+        let mut open = self.open.lock().await;
+        open.pending.push(statement);
+        if open.pending.len() >= TOGETHER { open.flush().await } else { Ok(()) }
+    }
+
     pub async fn execute(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.session.lock().await.execute(statement).await
+        let mut open = self.open.lock().await;
+        // What SQLite tells of how many rows were changed is about the last statement that changed any.
+        open.flush().await?;
+        open.send(statement, Session::execute).await
     }
 
     pub async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.session.lock().await.execute_unprepared(sql).await
+        let mut open = self.open.lock().await;
+        open.flush().await?;
+        open.send(plain(sql), async |session: &mut Session, all: Statement| session.execute_unprepared(&all.sql).await)
+            .await
     }
 
     pub async fn query_one(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.session.lock().await.query_one(statement).await
+        self.open.lock().await.send(statement, Session::query_one).await
     }
 
     pub async fn query_all(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.session.lock().await.query_all(statement).await
+        self.open.lock().await.send(statement, Session::query_all).await
     }
 
     pub async fn commit(mut self) -> Result<(), DbErr> {
-        let session = self.session.get_mut();
-        if self.is_light {
-            session.execute_unprepared(COMMIT_LIGHTLY).await?;
-        } else {
-            session.statement(COMMIT).await?;
+        let open = self.open.get_mut();
+        match open.state {
+            State::Fresh if open.pending.len() <= 1 => return Ok(()),
+            State::Broken | State::Over => return Err(broken()),
+            State::Fresh | State::Begun => {}
         }
-        self.is_over = true;
+        if self.is_light {
+            open.flush().await?;
+            open.session.execute_unprepared(COMMIT_LIGHTLY).await?;
+        } else {
+            open.send(plain(COMMIT), Session::execute).await?;
+        }
+        open.state = State::Over;
         Ok(())
     }
 
     pub async fn rollback(mut self) -> Result<(), DbErr> {
-        let session = self.session.get_mut();
-        session.statement(ROLLBACK).await?;
-        if self.is_light {
-            session.statement(FLUSHED).await?;
+        let open = self.open.get_mut();
+        if open.state != State::Fresh {
+            open.session.statement(ROLLBACK).await?;
+            if self.is_light {
+                open.session.statement(FLUSHED).await?;
+            }
         }
-        self.is_over = true;
+        open.state = State::Over;
         Ok(())
     }
 }
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.session.get_mut().is_doubtful = true;
+        let open = self.open.get_mut();
+        if matches!(open.state, State::Begun | State::Broken) {
+            open.session.is_doubtful = true;
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

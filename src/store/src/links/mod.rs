@@ -19,7 +19,7 @@ use sync::{Agreed, Day, Field, Link, LinkState, Replica, ReplicaRole, Value, Whe
 use crate::convert::{json, key, millis, read};
 use crate::error::Result;
 use crate::settle::Settlement;
-use crate::{Store, Transaction, insist};
+use crate::{Later, Store, Transaction, insist};
 
 pub use find::{
     Count, Outline, by_fingerprint_creating, by_ical_uid, by_id, by_item, by_occurrence, by_record, by_records,
@@ -223,22 +223,18 @@ async fn save_one(
         ActiveModel { document: Set(document.clone()), updated: Set(millis(now)), ..searched }
     };
     // Not an upsert: MySQL would take any unique key for the same row and overwrite another link.
-    let is_new = match known {
-        Some(_) => {
-            let update = Entity::update_many().set(row(known)).filter(Column::Id.eq(link.id.as_str()));
-            update.exec(conn).await?.rows_affected == 0
-        }
-        None => true,
-    };
+    let is_new = known.is_none();
     if is_new {
         Entity::insert(row(None)).exec_without_returning(conn).await?;
+    } else {
+        conn.later(Entity::update_many().set(row(known)).filter(Column::Id.eq(link.id.as_str()))).await?;
     }
     // Most often they are where they were: what else is known of them is in the document.
     if known.map_or(next.places.is_empty(), |known| known.places == next.places) {
         return Ok(());
     }
     if !is_new {
-        replicas::Entity::delete_many().filter(replicas::Column::LinkId.eq(link.id.as_str())).exec(conn).await?;
+        conn.later(replicas::Entity::delete_many().filter(replicas::Column::LinkId.eq(link.id.as_str()))).await?;
     }
     let rows = link.replicas.iter().map(|replica| replicas::ActiveModel {
         user_id: Set(replica.user.clone()),

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use entity::messages::{ActiveModel, Column, Entity, Model};
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::sea_query::{Condition, Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
     Select,
@@ -33,7 +33,7 @@ use crate::convert::{cut, json, millis, moment, read};
 use crate::error::Result;
 use crate::page::{Page, Place};
 use crate::subscriptions::Plight;
-use crate::{inbox, links, subscriptions};
+use crate::{Later, inbox, links, subscriptions};
 
 pub use turn::{
     End, NOT_COME_BACK, Turn, Unit, bury, extend, extend_all, finish, finish_many, has_expired, is_due, lease_due,
@@ -44,6 +44,8 @@ pub use turn::{
 pub const ESPO_LANE: &str = "espo";
 /// Rows of one statement: SQLite takes 32 766 parameters.
 const ROWS: usize = 1024;
+/// So many units are ended, or targets told of, by one statement.
+const TOGETHER: usize = 64;
 
 words! {
     /// Where a message stands.
@@ -194,15 +196,18 @@ pub async fn insert_many(conn: &impl ConnectionTrait, messages: &[NewMessage]) -
     note(conn, messages).await
 }
 
-/// The same for messages that may have been queued before: those whose ids are there are left as they are.
+/// The same for messages that may have been queued before: those whose ids are there are left as they are. What is refused may be told
+/// by the commit.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert_new(conn: &impl ConnectionTrait, messages: &[NewMessage]) -> Result<()> {
+pub async fn insert_new(conn: &impl Later, messages: &[NewMessage]) -> Result<()> {
     for chunk in messages.chunks(ROWS) {
         let rows = rows(conn, chunk).await?;
         let nothing = OnConflict::column(Column::Id).do_nothing_on([Column::Id]).to_owned();
-        Entity::insert_many(rows).on_conflict(nothing).try_insert().exec_without_returning(conn).await?;
+        if !rows.is_empty() {
+            conn.later(Entity::insert_many(rows).on_conflict(nothing)).await?;
+        }
     }
     note(conn, messages).await
 }
@@ -441,30 +446,27 @@ pub async fn prune(conn: &impl ConnectionTrait, before: DateTime<Utc>, limit: u6
     Ok(Entity::delete_many().filter(Column::Id.is_in(ids)).exec(conn).await?.rows_affected)
 }
 
-/// Marks parked and dead messages of these targets as superseded: the targets were reconciled successfully, beginning at
-/// `began`. What was received later is left alone.
+/// Marks parked and dead messages of targets as superseded: each was reconciled successfully, beginning then. What was received later
+/// is left alone.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn supersede(
-    conn: &impl ConnectionTrait,
-    targets: &[Target],
-    began: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> Result<u64> {
-    if targets.is_empty() {
-        return Ok(0);
+pub async fn supersede(conn: &impl Later, in_step: &[(&[Target], DateTime<Utc>)], now: DateTime<Utc>) -> Result<()> {
+    for part in in_step.chunks(TOGETHER) {
+        let mut any = Condition::any();
+        for (targets, began) in part {
+            let keys = targets.iter().map(target_key).collect::<Result<Vec<_>>>()?;
+            // All of it each time: else a planner may walk through all that is parked.
+            let open = Column::State.is_in([MessageState::Parked.as_str(), MessageState::Dead.as_str()]);
+            any = any.add(Column::TargetKey.is_in(keys).and(open).and(Column::Received.lte(millis(*began))));
+        }
+        let over = Entity::update_many()
+            .col_expr(Column::State, Expr::value(MessageState::Superseded.as_str()))
+            .col_expr(Column::Finished, Expr::value(millis(now)))
+            .filter(any);
+        conn.later(over).await?;
     }
-    let keys = targets.iter().map(target_key).collect::<Result<Vec<_>>>()?;
-    let done = Entity::update_many()
-        .col_expr(Column::State, Expr::value(MessageState::Superseded.as_str()))
-        .col_expr(Column::Finished, Expr::value(millis(now)))
-        .filter(Column::TargetKey.is_in(keys))
-        .filter(Column::State.is_in([MessageState::Parked.as_str(), MessageState::Dead.as_str()]))
-        .filter(Column::Received.lte(millis(began)))
-        .exec(conn)
-        .await?;
-    Ok(done.rows_affected)
+    Ok(())
 }
 
 /// How much there is to do.

@@ -15,7 +15,8 @@ use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, UpdateMany};
 use sync::{Change, Target};
 
-use super::{ESPO_LANE, Message, MessageState, message};
+use super::{ESPO_LANE, Message, MessageState, TOGETHER, message};
+use crate::Later;
 use crate::convert::{cut, millis, moment};
 use crate::error::Result;
 
@@ -105,8 +106,6 @@ pub struct End {
 
 /// So many rows are looked at to find what is first in each lane.
 const LOOK: usize = 64;
-/// So many units are ended by one statement.
-const TOGETHER: usize = 64;
 /// What is written beside a message whose worker has not told how it ended.
 pub const NOT_COME_BACK: &str = "the worker that had it did not come back";
 const QUEUED: &str = MessageState::Queued.as_str();
@@ -117,21 +116,20 @@ const PARKED: &str = MessageState::Parked.as_str();
 ///
 /// # Errors
 /// When the database fails or a message cannot be read.
-pub async fn lease_due(conn: &impl ConnectionTrait, turn: &Turn<'_>) -> Result<Vec<Unit>> {
+pub async fn lease_due(conn: &impl Later, turn: &Turn<'_>) -> Result<Vec<Unit>> {
     unpark(conn, turn.now).await?;
     let chosen = choose(conn, turn).await?;
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
     let keys = || chosen.iter().map(|(_, key)| key.as_str());
-    Entity::update_many()
+    let take = Entity::update_many()
         .col_expr(Column::State, Expr::value(LEASED))
         .col_expr(Column::LeasedBy, Expr::value(turn.lease))
         .col_expr(Column::LeaseUntil, Expr::value(millis(turn.until)))
         .filter(Column::State.eq(QUEUED))
-        .filter(Column::TargetKey.is_in(keys()))
-        .exec(conn)
-        .await?;
+        .filter(Column::TargetKey.is_in(keys()));
+    conn.later(take).await?;
     let ours = Entity::find()
         .filter(Column::State.eq(LEASED))
         .filter(Column::TargetKey.is_in(keys()))
@@ -153,14 +151,12 @@ pub async fn lease_due(conn: &impl ConnectionTrait, turn: &Turn<'_>) -> Result<V
 }
 
 /// What is parked and due is queued again.
-async fn unpark(conn: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<()> {
-    Entity::update_many()
+async fn unpark(conn: &impl Later, now: DateTime<Utc>) -> Result<()> {
+    let due = Entity::update_many()
         .col_expr(Column::State, Expr::value(QUEUED))
         .filter(Column::State.eq(PARKED))
-        .filter(Column::Due.lte(millis(now)))
-        .exec(conn)
-        .await?;
-    Ok(())
+        .filter(Column::Due.lte(millis(now)));
+    Ok(conn.later(due).await?)
 }
 
 /// Chooses targets, as `(lane, key)`.
@@ -298,7 +294,7 @@ pub async fn finish(conn: &impl ConnectionTrait, unit: &Unit, now: DateTime<Utc>
 ///
 /// # Errors
 /// When the database fails.
-pub async fn finish_many(conn: &impl ConnectionTrait, ends: &[(&End, DateTime<Utc>)]) -> Result<()> {
+pub async fn finish_many(conn: &impl Later, ends: &[(&End, DateTime<Utc>)]) -> Result<()> {
     let Some(now) = ends.iter().map(|(_, now)| *now).max() else { return Ok(()) };
     for part in ends.chunks(TOGETHER) {
         let each = part
@@ -306,7 +302,7 @@ pub async fn finish_many(conn: &impl ConnectionTrait, ends: &[(&End, DateTime<Ut
             .map(|(end, _)| Column::TargetKey.eq(end.key.as_str()).and(Column::LeasedBy.eq(end.lease.as_str())));
         let any = each.fold(Condition::any(), Condition::add);
         let update = ended(Entity::update_many(), MessageState::Done).filter(Column::State.eq(LEASED)).filter(any);
-        done_at(update, now).exec(conn).await?;
+        conn.later(done_at(update, now)).await?;
     }
     Ok(())
 }

@@ -324,9 +324,12 @@ async fn what_the_archive_refuses_is_set_aside_alone() {
         append(&world, &ids.map(|n| record(&format!("{n:02}"), "R", n)).collect::<Vec<_>>()).await;
     }
     let portion = inbox::portion(world.store.read(), 100).await.unwrap().unwrap();
-    let transaction = world.begin().await;
-    assert!(!inbox::take_in(&transaction, &portion).await.unwrap_err().is_busy_or_gone());
-    drop(transaction);
+    let taken = async {
+        let transaction = world.begin().await;
+        inbox::take_in(&transaction, &portion).await?;
+        transaction.commit().await.map_err(store::StoreError::from)
+    };
+    assert!(!taken.await.unwrap_err().is_busy_or_gone());
     assert_eq!(empty(&world).await, 14);
     assert_eq!((archived(&world).await.len(), waiting(&world).await.aside, rows(&world).await), (14, 1, 1));
     world.store.write().execute_unprepared("DROP TRIGGER refuse").await.unwrap();

@@ -170,9 +170,10 @@ async fn a_later_success_supersedes_dead_and_parked_messages_of_before() {
     }
     queued(&world, &[NewMessage { due: at(99), ..record("3", "R", 8) }]).await;
     let target = record("x", "R", 0).change.target;
-    let none = messages::supersede(world.store.write(), std::slice::from_ref(&target), at(-1), at(5)).await.unwrap();
-    assert_eq!(none, 0);
-    assert_eq!(messages::supersede(world.store.write(), &[target], at(5), at(6)).await.unwrap(), 1);
+    let targets = [target];
+    messages::supersede(world.store.write(), &[(&targets, at(-1))], at(5)).await.unwrap();
+    assert_eq!(state(&world, "1").await, MessageState::Dead, "received after that look began");
+    messages::supersede(world.store.write(), &[(&targets, at(5))], at(6)).await.unwrap();
     assert_eq!(state(&world, "1").await, MessageState::Superseded);
     assert_eq!(state(&world, "2").await, MessageState::Dead, "another record");
     assert_eq!(state(&world, "3").await, MessageState::Parked, "received after that look began");

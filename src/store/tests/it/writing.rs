@@ -315,17 +315,23 @@ async fn a_transaction_that_is_dropped_keeps_no_other_process_waiting() {
 async fn whoever_goes_away_while_he_begins_keeps_no_other_process_waiting() {
     let world = World::new().await;
     let elsewhere = Store::open(&world.url).await.unwrap();
+    // A file is locked by the first statement.
+    let begin = async || {
+        let transaction = world.store.begin().await?;
+        settings::get_as::<i32>(&transaction, "n").await?;
+        Ok::<_, store::StoreError>(transaction)
+    };
     for polls in 0..20 {
-        let mut begin = Box::pin(world.store.begin());
+        let mut begun = Box::pin(begin());
         for _ in 0..polls {
-            if let Poll::Ready(transaction) = begin.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            if let Poll::Ready(transaction) = begun.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 drop(transaction.unwrap());
-                begin = Box::pin(world.store.begin());
+                begun = Box::pin(begin());
             }
             // Long enough for a server to answer that one too.
             elsewhere.ping().await.unwrap();
         }
-        drop(begin);
+        drop(begun);
         // What is written by itself is there for others at once.
         for n in 0..4 {
             settings::put(world.store.write(), "alone", &(polls, n), at(0)).await.unwrap();

@@ -47,7 +47,9 @@ pub async fn respond(
     };
     let own = Context::of(&context.app, Some(&binding.user_id)).await?;
     let mailbox = own.mailbox()?;
-    let known = link.replica_of(&binding.user_id).map(|replica| replica.item_id.clone());
+    // Of a private copy its owner is the organizer, who has nobody to answer.
+    let invited = link.replica_of(&binding.user_id).filter(|replica| replica.role != ReplicaRole::Private);
+    let known = invited.map(|replica| replica.item_id.clone());
     let id = match (known, &link.ical_uid) {
         (Some(id), _) => Some(id),
         (None, Some(uid)) => own.graph.events_by_ical(&mailbox, uid).await?.into_iter().next().map(|item| item.id),

@@ -62,6 +62,10 @@ pub(super) fn prepare(link: &mut Link, plan: &Plan, now: DateTime<Utc>) {
         }
         let (Action::CreateItem { writes } | Action::CreateRecord { writes, .. }) = &step.action else { continue };
         if matches!(link.state, LinkState::Creating { side: known, .. } if known == side) {
+            // What was to be written first stays: it may be there. Of a pair that moves to another mailbox nothing was written yet.
+            if link.base.is_empty() {
+                link.base = intended(writes, side);
+            }
             continue;
         }
         link.state = LinkState::Creating { side, since: now };

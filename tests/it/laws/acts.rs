@@ -63,10 +63,28 @@ impl Play<'_> {
 
     /// The same of what may have been done before the service knew of it.
     pub async fn act_at_any_time(&mut self, act: &Act) {
-        let is_unseen = self.is_unseen(act).await;
-        if self.act(act) && is_unseen {
-            self.told.entry(act.tag()).or_default().answers.pop();
+        let (is_unseen, is_unmet) = (self.is_unseen(act).await, self.is_unmet(act).await);
+        if self.act(act) {
+            let told = self.told.entry(act.tag()).or_default();
+            if is_unseen {
+                told.answers.pop();
+            }
+            if is_unmet {
+                told.deleted.remove(&Side::Espo);
+            }
         }
+    }
+
+    /// True for the deletion of a record that the service has made and not heard of: EspoCRM shows nobody what is deleted, so it is
+    /// made once more.
+    async fn is_unmet(&self, act: &Act) -> bool {
+        let Act::Delete { tag, side: Side::Espo } = act else { return false };
+        let told = self.told.get(tag);
+        if told.is_none_or(|told| told.made != Some(Side::Outlook) || !told.deleted.is_empty()) {
+            return false;
+        }
+        let Some(record) = self.record(*tag) else { return false };
+        store::links::by_record(self.app.store().read(), record.kind, &record.id).await.unwrap().is_none()
     }
 
     /// True for the deletion of a copy that the service has not met yet. Exchange tells nobody of it (Graph facts, "Attendee

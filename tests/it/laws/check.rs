@@ -79,7 +79,13 @@ pub async fn all(play: &Play<'_>) -> Result<(), String> {
     let read = play.app.store().read();
     let dead = messages::dead_count(read).await.map_err(|error| error.to_string())?;
     let open = holds::open_count(read).await.map_err(|error| error.to_string())?;
-    if (dead, open) == (0, 0) { Ok(()) } else { Err(format!("{dead} dead letters, {open} holds")) }
+    if (dead, open) == (0, 0) {
+        return Ok(());
+    }
+    let filter = messages::Filter { state: Some(messages::MessageState::Dead), ..messages::Filter::default() };
+    let page = messages::page(read, &filter, None, 10).await.map_err(|error| error.to_string())?;
+    let errors: Vec<_> = page.items.iter().map(|one| (&one.change.target, &one.last_error)).collect();
+    Err(format!("{dead} dead letters, {open} holds: {errors:?}"))
 }
 
 /// True when the end on a side may be there without the other.
@@ -89,7 +95,9 @@ pub fn may_be_alone(direction: Direction, tag: u8, told: &Told, here: Side) -> b
     let deletion_stays = told.deleted.contains(&there) && !direction.allows_to(here);
     let unbound = here == Side::Espo && told.owner == Who::Zoe && !told.outside && tag < SERIES;
     let outside = told.outside && here == Side::Outlook && (told.deleted.contains(&Side::Espo) || told.called_off);
-    never_taken || deletion_stays || unbound || outside
+    // What was switched off is left alone, and so is what its deletion leaves behind.
+    let switched_off = here == Side::Outlook && told.switched && told.deleted.contains(&Side::Espo);
+    never_taken || deletion_stays || unbound || outside || switched_off
 }
 
 /// The two ends are one pair, and agree field by field, where both are written.

@@ -1,6 +1,6 @@
 //! Stories that once broke a law, shrunk.
 
-use sync::{Attendees, Direction, Kind, Side};
+use sync::{Attendees, Direction, Kind, Priority, Side};
 
 use super::play::Mode;
 use super::story::{Act, Meanwhile, Post, Run, Setting, Step, Story, What, Who, Word};
@@ -99,4 +99,55 @@ fn an_answer_is_sent_after_a_crash_at_any_request_of_a_move_to_another_mailbox()
         // A seed whose hints of what the end itself gives rise to are lost.
         holds_for(Law::SurvivesCrashes, 4, Setting::default(), vec![given, Step::Run(Run::Poll), crash]);
     }
+}
+
+#[test]
+fn what_is_edited_in_the_new_mailbox_after_a_crash_is_known_from_what_was_written_there() {
+    for skip in 0..10 {
+        let given = Step::Act(Act::Assign { tag: 0, to: Who::Boris });
+        let (run, side) = (Run::Work(2), Side::Outlook);
+        let crash = Step::Held { run, side, skip, after: true, meanwhile: Meanwhile::Crash };
+        let setting = Setting { priority: Priority::Espo, ..Setting::default() };
+        let steps = vec![given, Step::Post(Post::All), crash, edit(0, side, What::Title, 12)];
+        holds_for(Law::SurvivesCrashes, 4, setting, steps);
+    }
+}
+
+#[test]
+fn what_is_deleted_while_it_is_switched_off_leaves_the_event_alone() {
+    let switched = Step::Act(Act::Switch { tag: 0, on: false });
+    let deleted = Step::Act(Act::Delete { tag: 0, side: Side::Espo });
+    let looked = [Step::Post(Post::All), Step::Run(Run::Work(2))];
+    holds(Setting::default(), [vec![switched], looked.to_vec(), vec![deleted]].concat());
+}
+
+#[test]
+fn an_answer_is_sent_from_the_invitation_though_there_is_a_private_copy_beside_it() {
+    for skip in 0..10 {
+        let invited = Step::Act(Act::Invite { tag: 1, side: Side::Outlook, who: Who::Boris });
+        let crash =
+            Step::Held { run: Run::Work(3), side: Side::Outlook, skip, after: true, meanwhile: Meanwhile::Crash };
+        let word = Word::Tentative;
+        let answered = Step::Act(Act::Answer { tag: 1, side: Side::Espo, who: Who::Boris, word });
+        let setting = Setting { attendees: Attendees::None, ..Setting::default() };
+        holds_for(Law::SurvivesCrashes, 2, setting, vec![invited, Step::Post(Post::All), crash, answered]);
+    }
+}
+
+#[test]
+fn what_the_service_has_made_and_never_heard_of_is_made_again_when_it_was_deleted() {
+    let created = Step::Act(Act::Create { tag: 2, kind: Kind::Meeting, by: Who::Anna, side: Side::Outlook, value: 11 });
+    let deleted = Step::Act(Act::Delete { tag: 2, side: Side::Espo });
+    for skip in 0..10 {
+        let crash = Step::Held { run: Run::Work(4), side: Side::Espo, skip, after: true, meanwhile: Meanwhile::Crash };
+        let steps = vec![created.clone(), Step::Post(Post::All), crash, deleted.clone()];
+        holds_for(Law::SurvivesCrashes, 0, Setting::default(), steps);
+    }
+}
+
+#[test]
+fn who_declines_before_there_is_a_private_copy_gets_none() {
+    let invited = Step::Act(Act::Invite { tag: 1, side: Side::Espo, who: Who::Boris });
+    let answered = Step::Act(Act::Answer { tag: 1, side: Side::Espo, who: Who::Boris, word: Word::Decline });
+    holds(Setting { attendees: Attendees::None, ..Setting::default() }, vec![invited, answered]);
 }

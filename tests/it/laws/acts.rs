@@ -334,14 +334,17 @@ impl Told {
                 self.give(*what, *side, *value);
                 self.edited.insert(*side);
             }
-            Act::Delete { side, .. } => drop(self.deleted.insert(*side)),
+            Act::Delete { side, .. } => {
+                self.deleted.insert(*side);
+                self.deleted_off |= *side == Side::Espo && self.off;
+            }
             Act::Invite { side, who, .. } => self.people.push((*who, *side, true)),
             Act::Uninvite { side, who, .. } => self.people.push((*who, *side, false)),
             Act::Assign { to, .. } => {
                 (self.owner, self.moved) = (*to, true);
                 self.edited.insert(Side::Espo);
             }
-            Act::Switch { .. } => self.switched = true,
+            Act::Switch { on, .. } => (self.switched, self.off) = (true, !on),
             Act::Answer { side, who, word, .. } => self.answers.push((*who, *side, *word)),
             Act::Touch { .. } | Act::Repeat { .. } | Act::Retitle { .. } | Act::End { .. } => {}
         }

@@ -95,8 +95,8 @@ pub fn may_be_alone(direction: Direction, tag: u8, told: &Told, here: Side) -> b
     let deletion_stays = told.deleted.contains(&there) && !direction.allows_to(here);
     let unbound = here == Side::Espo && told.owner == Who::Zoe && !told.outside && tag < SERIES;
     let outside = told.outside && here == Side::Outlook && (told.deleted.contains(&Side::Espo) || told.called_off);
-    // What was switched off is left alone, and so is what its deletion leaves behind.
-    let switched_off = here == Side::Outlook && told.switched && told.deleted.contains(&Side::Espo);
+    // What is switched off is left alone, and so is what its deletion leaves behind.
+    let switched_off = here == Side::Outlook && told.deleted_off;
     never_taken || deletion_stays || unbound || outside || switched_off
 }
 

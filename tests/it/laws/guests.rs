@@ -97,9 +97,9 @@ fn private_copies(play: &Play<'_>, items: &BTreeMap<u8, End>) -> Result<(), Stri
         let Some(told) = told else { continue };
         let only_there = told.people == [(Who::Boris, Side::Espo, true)] && told.deleted.is_empty() && !told.moved;
         let copying = play.setting.attendees == Attendees::None && play.setting.direction.allows_to(Side::Outlook);
-        // Who has declined before the copy was made gets none.
-        let declines = |word: &Word| matches!(word, Word::Decline | Word::Delete);
-        let declined = told.answers.iter().any(|(who, _, word)| *who == Who::Boris && declines(word));
+        // Who has declined has none.
+        let last = told.answers.iter().rev().find(|(who, ..)| *who == Who::Boris);
+        let declined = last.is_some_and(|(.., word)| matches!(word, Word::Decline | Word::Delete));
         if copying && only_there && !declined && item.user == "anna" && !seen.contains_key(&("boris", *tag)) {
             return Err(format!("Boris takes part in M{tag} and has no private copy"));
         }

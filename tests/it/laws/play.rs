@@ -47,6 +47,10 @@ pub struct Told {
     pub moved: bool,
     /// It was switched off or on.
     pub switched: bool,
+    /// It is switched off.
+    pub off: bool,
+    /// Its record was deleted while it was.
+    pub deleted_off: bool,
     /// Somebody outside organises it.
     pub outside: bool,
     pub called_off: bool,
@@ -71,6 +75,8 @@ impl Default for Told {
             owner: Who::Anna,
             moved: false,
             switched: false,
+            off: false,
+            deleted_off: false,
             outside: false,
             called_off: false,
             retitled: false,

@@ -22,6 +22,11 @@ fn holds_for(law: Law, seed: u64, setting: Setting, steps: Vec<Step>) {
     });
 }
 
+/// The service works, and is killed after that request.
+fn crash(units: u8, side: Side, skip: u8) -> Step {
+    Step::Held { run: Run::Work(units), side, skip, after: true, meanwhile: Meanwhile::Crash }
+}
+
 fn edit(tag: u8, side: Side, what: What, value: u16) -> Step {
     Step::Act(Act::Edit { tag, side, what, value })
 }
@@ -94,8 +99,7 @@ fn what_was_edited_while_a_record_was_switched_off_is_merged_when_it_is_switched
 fn an_answer_is_sent_after_a_crash_at_any_request_of_a_move_to_another_mailbox() {
     for skip in 0..10 {
         let given = Step::Act(Act::Assign { tag: 0, to: Who::Boris });
-        let (run, side) = (Run::Work(2), Side::Outlook);
-        let crash = Step::Held { run, side, skip, after: true, meanwhile: Meanwhile::Crash };
+        let crash = crash(2, Side::Outlook, skip);
         // A seed whose hints of what the end itself gives rise to are lost.
         holds_for(Law::SurvivesCrashes, 4, Setting::default(), vec![given, Step::Run(Run::Poll), crash]);
     }
@@ -105,10 +109,9 @@ fn an_answer_is_sent_after_a_crash_at_any_request_of_a_move_to_another_mailbox()
 fn what_is_edited_in_the_new_mailbox_after_a_crash_is_known_from_what_was_written_there() {
     for skip in 0..10 {
         let given = Step::Act(Act::Assign { tag: 0, to: Who::Boris });
-        let (run, side) = (Run::Work(2), Side::Outlook);
-        let crash = Step::Held { run, side, skip, after: true, meanwhile: Meanwhile::Crash };
         let setting = Setting { priority: Priority::Espo, ..Setting::default() };
-        let steps = vec![given, Step::Post(Post::All), crash, edit(0, side, What::Title, 12)];
+        let edited = edit(0, Side::Outlook, What::Title, 12);
+        let steps = vec![given, Step::Post(Post::All), crash(2, Side::Outlook, skip), edited];
         holds_for(Law::SurvivesCrashes, 4, setting, steps);
     }
 }
@@ -125,12 +128,15 @@ fn what_is_deleted_while_it_is_switched_off_leaves_the_event_alone() {
 fn an_answer_is_sent_from_the_invitation_though_there_is_a_private_copy_beside_it() {
     for skip in 0..10 {
         let invited = Step::Act(Act::Invite { tag: 1, side: Side::Outlook, who: Who::Boris });
-        let crash =
-            Step::Held { run: Run::Work(3), side: Side::Outlook, skip, after: true, meanwhile: Meanwhile::Crash };
         let word = Word::Tentative;
         let answered = Step::Act(Act::Answer { tag: 1, side: Side::Espo, who: Who::Boris, word });
         let setting = Setting { attendees: Attendees::None, ..Setting::default() };
-        holds_for(Law::SurvivesCrashes, 2, setting, vec![invited, Step::Post(Post::All), crash, answered]);
+        holds_for(
+            Law::SurvivesCrashes,
+            2,
+            setting,
+            vec![invited, Step::Post(Post::All), crash(3, Side::Outlook, skip), answered],
+        );
     }
 }
 
@@ -139,8 +145,7 @@ fn what_the_service_has_made_and_never_heard_of_is_made_again_when_it_was_delete
     let created = Step::Act(Act::Create { tag: 2, kind: Kind::Meeting, by: Who::Anna, side: Side::Outlook, value: 11 });
     let deleted = Step::Act(Act::Delete { tag: 2, side: Side::Espo });
     for skip in 0..10 {
-        let crash = Step::Held { run: Run::Work(4), side: Side::Espo, skip, after: true, meanwhile: Meanwhile::Crash };
-        let steps = vec![created.clone(), Step::Post(Post::All), crash, deleted.clone()];
+        let steps = vec![created.clone(), Step::Post(Post::All), crash(4, Side::Espo, skip), deleted.clone()];
         holds_for(Law::SurvivesCrashes, 0, Setting::default(), steps);
     }
 }
